@@ -1,0 +1,1 @@
+"""Measure segmentations: metrics, a robot user, a no-learning baseline, benchmarks."""
