@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
@@ -160,7 +161,7 @@ class Scribble:
             raise BadInput(f"The step {step} along a scribble is not above 0; give it in voxels.")
         path = np.asarray(self.path, dtype=np.float64)
         pieces = [path[:1]]
-        for start, end in zip(path[:-1], path[1:], strict=True):
+        for start, end in pairwise(path):
             count = max(1, math.ceil(float(np.linalg.norm(end - start)) / step))
             pieces.append(start + (end - start) * (np.arange(1, count + 1) / count)[:, None])
         return np.concatenate(pieces)

@@ -30,7 +30,7 @@ from napari_sightline.orientation import (
     checked_spacing,
 )
 
-__all__ = ["Box3", "Orientation", "Volume"]
+__all__ = ["Box3", "Orientation", "Volume", "choose_channel"]
 
 Box3: TypeAlias = tuple[slice, slice, slice]
 
@@ -321,11 +321,13 @@ def _grey(values: Array, rgb: bool, thing: str) -> tuple[Array, tuple[str, ...]]
 
 def _pick(values: Array, channel: int | None, thing: str) -> tuple[Array, tuple[str, ...]]:
     """Choose one entry of the fourth axis."""
-    count = values.shape[3] if values.ndim == 4 else 1
+    index, notes = choose_channel(values.shape[3] if values.ndim == 4 else 1, channel, thing)
+    return (values[..., index] if values.ndim == 4 else values), notes
+
+
+def choose_channel(count: int, channel: int | None, thing: str) -> tuple[int, tuple[str, ...]]:
+    """Say which of `count` channels is used, and note it; `BadInput` if there is no such."""
     index = 0 if channel is None else channel
     if not 0 <= index < count:
         raise BadInput(f"{thing} has no channel {index}; choose one of 0 to {count - 1}.")
-    if values.ndim < 4:
-        return values, ()
-    note = (f"Channel {index} of {count} used.",) if count > 1 else ()
-    return values[..., index], note
+    return index, ((f"Channel {index} of {count} used.",) if count > 1 else ())
