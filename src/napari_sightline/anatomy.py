@@ -306,6 +306,8 @@ def search(text: str) -> list[Structure]:
         the name, then on synonyms; within each in the order of the list.
     """
     wanted = _plain(text)
+    if text.strip() and not wanted:  # nothing that any name is written with
+        return []
     words = wanted.split()
     ranked: list[tuple[int, int]] = []
     for index, names in enumerate(_plain_names()):
