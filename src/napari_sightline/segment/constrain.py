@@ -1,0 +1,64 @@
+"""What the user said holds: positive clicks inside the mask, negative ones outside."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from napari_sightline.prompts import Point, Prompt, Scribble
+from napari_sightline.volume import Box3, Volume
+
+
+def enforce(
+    mask: np.ndarray, box: Box3, prompts: tuple[Prompt, ...], volume: Volume, spacing: float
+) -> np.ndarray:
+    """Correct a mask round clicks that it contradicts.
+
+    Where a click's voxel has the wrong side, the voxels within one working voxel of it that lie
+    nearer to it than to any click of the other sign change sides; its own voxel always does.
+
+    Parameters
+    ----------
+    mask : numpy.ndarray
+        Bool, at `box` of the volume; changed in place and returned.
+    box : tuple of 3 slices
+        Voxels of the volume.
+    prompts : tuple of Prompt
+        In the order they were placed.
+    volume : Volume
+        For its spacing.
+    spacing : float
+        Working spacing, mm.
+    """
+    corner = np.array([s.start for s in box])
+    said: dict[tuple[int, ...], bool] = {}
+    for prompt in prompts:
+        if isinstance(prompt, Point):
+            places = np.array([prompt.position])
+        elif isinstance(prompt, Scribble):
+            places = prompt.sample(0.5)
+        else:
+            continue
+        for voxel in np.unique(np.rint(places).astype(int), axis=0) - corner:
+            if np.all(voxel >= 0) and np.all(voxel < mask.shape):
+                key = tuple(int(v) for v in voxel)
+                said.pop(key, None)
+                said[key] = prompt.positive
+    mm = np.array(volume.spacing)
+    radius = max(spacing, float(mm.min())) * 1.01
+    reach = np.floor(radius / mm).astype(int)
+    for voxel, inside in said.items():
+        if mask[voxel] == inside:
+            continue
+        low = np.maximum(np.array(voxel) - reach, 0)
+        high = np.minimum(np.array(voxel) + reach + 1, mask.shape)
+        grid = np.stack(np.meshgrid(*map(np.arange, low, high), indexing="ij"), -1)
+        own = np.linalg.norm((grid - voxel) * mm, axis=-1)
+        near = own <= radius
+        for other, sign in said.items():
+            if sign != inside:
+                near &= own < np.linalg.norm((grid - other) * mm, axis=-1)
+        part = mask[tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))]
+        part[near] = inside
+    for voxel, inside in said.items():
+        mask[voxel] = inside
+    return mask

@@ -1,0 +1,78 @@
+"""Prompts of the volume as points of a region, and masks as logits to start from."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from napari_sightline.prompts import Box, MaskPrompt, Point, Prompt, Scribble
+from napari_sightline.segment import scale
+from napari_sightline.segment.region import Region
+from napari_sightline.segment.state import PackedMask, Step
+from napari_sightline.volume import Volume
+
+#: Points along one scribble that the model sees; it was trained on as many.
+SCRIBBLE_POINTS = 16
+#: Logit of a voxel of a mask that was given.
+GIVEN = 4.0
+# The model's codes; its module needs torch, this one does not.
+_NEGATIVE, _POSITIVE, _SCRIBBLE_NEGATIVE, _SCRIBBLE_POSITIVE, _BOX_LOW, _BOX_HIGH = range(6)
+
+
+def prompt_tokens(prompts: tuple[Prompt, ...], region: Region) -> tuple[np.ndarray, np.ndarray]:
+    """Turn prompts into points ``(M, 3)``, in voxels of the region, and codes ``(M,)``.
+
+    Of several boxes the last counts; masks have no points.
+    """
+    points: list[np.ndarray] = []
+    codes: list[int] = []
+    boxes = [p for p in prompts if isinstance(p, Box)]
+    if boxes:
+        # The corners' outer faces, as the model saw them: voxel centres of its own grid.
+        low = region.to_region(np.array(boxes[-1].low) - 0.5) + 0.5
+        high = region.to_region(np.array(boxes[-1].high) + 0.5) - 0.5
+        points += [low, high]
+        codes += [_BOX_LOW, _BOX_HIGH]
+    for prompt in prompts:
+        if isinstance(prompt, Point):
+            points.append(region.to_region(np.array(prompt.position)))
+            codes.append(_POSITIVE if prompt.positive else _NEGATIVE)
+        elif isinstance(prompt, Scribble):
+            path = prompt.sample(min(region.step))
+            chosen = np.unique(np.linspace(0, len(path) - 1, SCRIBBLE_POINTS).round().astype(int))
+            points += list(region.to_region(path[chosen]))
+            codes += [_SCRIBBLE_POSITIVE if prompt.positive else _SCRIBBLE_NEGATIVE] * len(chosen)
+    return np.array(points, np.float32).reshape(-1, 3), np.array(codes, np.int64)
+
+
+def resample_mask(mask: PackedMask, region: Region) -> np.ndarray:
+    """Logits ``(D, H, W)`` of a mask on a region: +-`GIVEN`, blurred where the region is coarser."""
+    box = mask.box
+    assert box is not None
+    # The mask in a frame of one voxel, so that its surface is sharp on the region too.
+    pixels = np.pad(mask.unpack(), 1).astype(np.float32)
+    origin = np.array(region.origin) - [s.start - 1 for s in box]
+    a, b, c = (float(v) for v in origin)
+    moved = Region((a, b, c), region.step, region.shape, region.spacing)
+    return (moved.extract(pixels, 0.0) * 2 - 1) * GIVEN
+
+
+def start_logits(
+    volume: Volume, before: Step, prompts: tuple[Prompt, ...]
+) -> tuple[Region, np.ndarray | None]:
+    """Region to begin with, and the logits so far on it (None for a fresh object)."""
+    given = [p for p in prompts if isinstance(p, MaskPrompt)]
+    places = np.array([corner for p in prompts for corner in p.bounds])
+    if before.logits is not None:
+        kept = before.logits
+        region = scale.follow(volume, kept.region, places)
+        if region == kept.region:
+            return region, kept.unpack()
+        return region, scale.move_logits(kept.unpack(), kept.region, region)
+    if given and before.mask.box is not None:
+        low = np.array([s.start for s in before.mask.box])
+        high = np.array([s.stop - 1 for s in before.mask.box])
+        region = scale.cover(volume, np.minimum(low, places.min(0)), np.maximum(high, places.max(0)))
+        return region, resample_mask(before.mask, region)
+    if any(isinstance(p, Box | Scribble) for p in prompts):
+        return scale.cover(volume, places.min(0), places.max(0)), None
+    return scale.start(volume, places.mean(0)), None
