@@ -77,6 +77,6 @@ class Intensity:
         values = np.asarray(data, dtype=np.float32)
         values = np.nan_to_num(values, nan=self.low, posinf=self.high, neginf=self.low)
         out = np.empty((2, *values.shape), np.float32)
-        np.clip((values - self.low) * (2 / (self.high - self.low)) - 1, -1.5, 1.5, out=out[0])
+        out[0] = np.clip((values - self.low) * (2 / (self.high - self.low)) - 1, -1.5, 1.5)
         out[1] = np.interp(values.ravel(), self.knots, self.levels).reshape(values.shape)
         return out

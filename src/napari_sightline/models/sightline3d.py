@@ -57,12 +57,13 @@ class Features(NamedTuple):
 
     ``levels[i]`` is ``(B, widths[i], D / 2^(i+1), ...)`` for strides 2, 4, 8, 16; ``keys`` is
     ``(B, keys, D / 2, ...)`` of unit length; ``coarse`` is the image at stride 2,
-    ``(B, channels, D / 2, ...)``.
+    ``(B, channels, D / 2, ...)``, and ``folded`` its eight sub-voxels, ``(B, 8 channels, ...)``.
     """
 
     levels: tuple[Tensor, ...]
     keys: Tensor
     coarse: Tensor
+    folded: Tensor
 
 
 class Prompts(NamedTuple):
@@ -159,7 +160,7 @@ class ImageEncoder(nn.Module):
         self.stem = ConvNorm(8 * channels, w[0])
         self.stages = nn.ModuleList(
             nn.Sequential(*(Residual(width) for _ in range(depth)))
-            for width, depth in zip(w, (1, 1, 1, 1), strict=True)
+            for width, depth in zip(w, (0, 1, 1, 1), strict=True)
         )
         self.down = nn.ModuleList(_down(a, b) for a, b in zip(w, w[1:], strict=False))
         self.lateral = nn.ModuleList(nn.Conv3d(b, a, 1) for a, b in zip(w, w[1:], strict=False))
@@ -202,9 +203,10 @@ class Sightline3D(nn.Module):
         else:
             self.encoder = nn.Conv3d(8 * channels, w[0], 1)
         self.key = nn.Conv3d(w[0], config.keys, 1)
-        # Two distance maps a sign, the box, the previous mask's 8 sub-voxels, three similarities.
-        self.stem = ConvNorm(w[0] + 5 + 8 + 3, w[0])
-        self.enter = nn.ModuleList(Residual(width) for width in w[:3])
+        # The voxels' 8 sub-voxels a channel, two distance maps a sign, the box, the previous
+        # mask's 8 sub-voxels, three similarities. Stride 2 costs most: one convolution there.
+        self.stem = ConvNorm(w[0] + 8 * channels + 5 + 8 + 3, w[0])
+        self.enter = nn.ModuleList((nn.Identity(), Residual(w[1]), Residual(w[2])))
         self.down = nn.ModuleList(_down(a, b) for a, b in zip(w, w[1:], strict=False))
         self.join = nn.ModuleList(nn.Conv3d(width, width, 1) for width in w[1:])
         self.position = PositionEncoding(w[3])
@@ -214,7 +216,7 @@ class Sightline3D(nn.Module):
         self.blocks = nn.ModuleList(TwoWayBlock(w[3], config.heads) for _ in range(config.blocks))
         self.up = nn.ModuleList(nn.Conv3d(b, a, 1) for a, b in zip(w, w[1:], strict=False))
         self.merge = nn.ModuleList(ConvNorm(2 * width, width) for width in w[:3])
-        self.leave = nn.ModuleList(Residual(width) for width in w[:3])
+        self.leave = nn.ModuleList((ConvNorm(w[0], w[0]), Residual(w[1]), Residual(w[2])))
         self.head = nn.Conv3d(w[0], 8 * (1 + config.candidates), 3, padding=1)
         self.quality = nn.Sequential(
             nn.LayerNorm(w[3]), nn.Linear(w[3], w[3]), nn.GELU(), nn.Linear(w[3], 1 + config.candidates)
@@ -239,7 +241,7 @@ class Sightline3D(nn.Module):
         else:
             levels = [self.encoder(folded)]
         keys = F.normalize(self.key(levels[0]).float(), dim=1)
-        return Features(tuple(levels), keys, coarse)
+        return Features(tuple(levels), keys, coarse, folded)
 
     def decode(
         self, features: Features, prompts: Prompts, previous: Tensor | None = None
@@ -262,7 +264,8 @@ class Sightline3D(nn.Module):
             folded = first.new_zeros(b, 8, d, h, w)
         else:
             folded = space_to_depth(torch.tanh(previous.float() / 4))
-        x = torch.cat([first, maps.to(first.dtype), folded.to(first.dtype)], 1)
+        parts = (first, features.folded, maps, folded)
+        x = torch.cat([part.to(first.dtype) for part in parts], 1)
         x = self.stem(x.contiguous(memory_format=torch.channels_last_3d))
         skips = []
         for i in range(3):

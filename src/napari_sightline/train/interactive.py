@@ -35,8 +35,10 @@ SHARES = {
     "labels": 0.12,
     "shapes": 0.06,
 }
-#: Side of a crop, crops a step, how often.
-SIZES = ((48, 6, 0.55), (64, 3, 0.3), (80, 2, 0.07), (96, 1, 0.08))
+#: Side of a crop, crops a step and process, how often at the start and at the end of a run.
+SIZES = ((32, 5, 0.4, 0.05), (48, 2, 0.5, 0.5), (64, 1, 0.09, 0.34), (96, 1, 0.01, 0.11))
+#: Prompts placed one after the other, and how often.
+CLICKS = ((1, 0.3), (2, 0.33), (3, 0.2), (4, 0.1), (6, 0.07))
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Options:
     warm_start: Path | None = None
     workers: int = 2
     seed: int = 0
-    rate: float = 8e-4
+    rate: float = 6e-4
     precision: str = "bf16"
     config: Config = field(default_factory=Config)
 
@@ -180,8 +182,8 @@ class State:
         """Let the averaged weights follow the model's."""
         # Young averages follow faster, so that the first minutes count.
         decay = min(decay, (1 + self.step) / (10 + self.step))
-        for name, value in self.model.state_dict().items():
-            self.average[name].lerp_(value, 1 - decay)
+        values = self.model.state_dict()
+        torch._foreach_lerp_([self.average[k] for k in values], list(values.values()), 1 - decay)
 
 
 def train(
@@ -193,7 +195,7 @@ def train(
     warm_start: Path | None = None,
     workers: int | None = None,
     seed: int = 0,
-    rate: float = 8e-4,
+    rate: float = 6e-4,
     precision: str = "bf16",
     config: Config | None = None,
 ) -> None:
@@ -310,7 +312,7 @@ class _Trainer:
             state.step += 1
             now = self._agree(time.monotonic())
             state.seconds, last = state.seconds + now - last, now
-            if state.step % 50 == 0:
+            if state.step % 100 == 0:
                 self._log(
                     step=state.step,
                     minutes=round(state.seconds / 60, 2),
@@ -330,9 +332,9 @@ class _Trainer:
         self._save()
 
     def rate(self, done: float) -> float:
-        """Learning rate: a warm-up over 150 steps of this run, then a cosine down to 3 %."""
+        """Learning rate: a warm-up over 300 steps of this run, then a cosine down to 3 %."""
         cosine = 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-        return self.options.rate * cosine * min(1.0, (self.state.step + 1) / 150)
+        return self.options.rate * cosine * min(1.0, (self.state.step + 1) / 300)
 
     def _agree(self, value: float) -> float:
         """Take the first process's value, so that all stop at the same step."""
@@ -344,8 +346,9 @@ class _Trainer:
 
     def _step(self, done: float) -> float:
         state, rng = self.state, self.sampler.rng
-        size, count, _ = SIZES[int(self.common.choice(len(SIZES), p=[s[2] for s in SIZES]))]
-        clicks = int(self.common.choice([1, 2, 3, 4, 6], p=[0.1, 0.3, 0.3, 0.2, 0.1]))
+        shares = [(1 - done) * s[2] + done * s[3] for s in SIZES]
+        size, count = SIZES[int(self.common.choice(len(SIZES), p=shares))][:2]
+        clicks = CLICKS[int(self.common.choice(len(CLICKS), p=[c[1] for c in CLICKS]))][0]
         crops = [self.sampler.draw(size) for _ in range(count)]
         image = torch.stack([c.image for c in crops])
         target = torch.stack([c.target for c in crops])[:, None]
@@ -377,6 +380,7 @@ class _Trainer:
             tuple(level.detach().requires_grad_() for level in features.levels),
             features.keys.detach().requires_grad_(),
             features.coarse,
+            features.folded,
         )
         truth = (target & known)[:, 0].numpy()
         lists = [simulate.PromptList() for _ in truth]

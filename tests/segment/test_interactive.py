@@ -1,0 +1,350 @@
+"""The session, with a model whose answers are known, and with the embedded one."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_sightline.errors import BadInput, Cancelled
+from napari_sightline.models.intensity import Intensity
+from napari_sightline.models.promptable import Decoded
+from napari_sightline.prompts import Box, MaskPrompt, Point, Scribble
+from napari_sightline.segment.interactive import MaskUpdate, Session
+from napari_sightline.segment.state import PackedMask
+from napari_sightline.volume import Volume
+
+
+class Bright:
+    """Answers with the bright voxels of the region; notes what it was asked."""
+
+    name = "bright"
+    stride = 16
+
+    def __init__(self, quality: float = 0.9) -> None:
+        self.encoded: list[tuple[tuple[int, ...], float]] = []
+        self.decoded: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]] = []
+        self.quality = quality
+
+    def encode(self, region: np.ndarray, intensity: Intensity, spacing: float) -> np.ndarray:
+        self.encoded.append((region.shape, spacing))
+        return region
+
+    def decode(
+        self,
+        encoded: np.ndarray,
+        points: np.ndarray,
+        codes: np.ndarray,
+        previous: np.ndarray | None,
+    ) -> Decoded:
+        self.decoded.append((points, codes, previous))
+        logits = ((encoded - 50) / 10).clip(-8, 8)
+        return Decoded(logits[None].repeat(4, 0), np.full(4, self.quality))
+
+
+def brick(
+    shape: tuple[int, int, int], low: tuple[int, ...], high: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    data = np.zeros(shape, np.int16)
+    mask = np.zeros(shape, bool)
+    mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = True
+    data[mask] = 100
+    return data, mask
+
+
+def begin(data: np.ndarray, spacing: tuple[float, float, float] = (1, 1, 1)) -> Session:
+    session = Session(Bright())
+    session.set_volume(Volume.from_array(data, spacing=spacing))
+    return session
+
+
+def whole(session: Session, update: MaskUpdate) -> np.ndarray:
+    assert session.volume is not None
+    out = np.zeros(session.volume.shape, bool)
+    out[update.box] = update.mask
+    return out
+
+
+def test_a_click_gives_the_object_on_the_scans_own_voxels() -> None:
+    data, mask = brick((40, 50, 60), (10, 12, 14), (30, 33, 37))
+    session = begin(data)
+    update = session.add(Point((20, 20, 20)))
+    np.testing.assert_array_equal(whole(session, update), mask)
+    assert update.quality == 0.9
+    assert update.logits is not None
+    np.testing.assert_array_equal(update.logits[update.mask] > 0, True)
+    assert session.current.volume_ml == pytest.approx(mask.sum() / 1000)
+
+
+@pytest.mark.parametrize("spacing", [(3.0, 1.0, 1.0), (0.8, 1.5, 2.0), (1.0, 4.0, 0.9)])
+def test_anisotropic_voxels(spacing: tuple[float, float, float]) -> None:
+    data, mask = brick((24, 40, 44), (6, 10, 12), (18, 30, 33))
+    session = begin(data, spacing)
+    found = whole(session, session.add(Point((12, 20, 20))))
+    wrong = np.argwhere(found != mask)
+    # Only the surface may differ, by the interpolation there.
+    assert len(wrong) <= 0.08 * mask.sum()
+
+
+def test_the_image_is_read_once_per_region() -> None:
+    data, _ = brick((40, 50, 60), (10, 12, 14), (30, 33, 37))
+    session = begin(data)
+    model = session.model
+    assert isinstance(model, Bright)
+    session.prepare()
+    first = session.add(Point((20, 20, 20)))
+    second = session.add(Point((25, 20, 20)))
+    assert len(model.encoded) == 1
+    assert first.encode_seconds == second.encode_seconds == 0
+    # The second click came with the mask so far.
+    assert model.decoded[0][2] is None
+    previous = model.decoded[1][2]
+    assert previous is not None and previous.max() > 4
+    assert model.decoded[1][1].tolist() == [1, 1]
+
+
+def test_an_object_longer_than_the_region_is_not_cut_off() -> None:
+    data, mask = brick((500, 60, 60), (20, 25, 25), (470, 35, 35))
+    session = begin(data)
+    found = whole(session, session.add(Point((240, 30, 30))))
+    model = session.model
+    assert isinstance(model, Bright)
+    assert len(model.encoded) > 1
+    dice = 2 * (found & mask).sum() / (found.sum() + mask.sum())
+    assert dice > 0.9
+    assert np.argwhere(found)[:, 0].max() - np.argwhere(found)[:, 0].min() >= 440
+
+
+def test_a_small_object_in_a_large_scan_is_looked_at_closely() -> None:
+    data, mask = brick((300, 300, 300), (100, 110, 120), (106, 116, 126))
+    session = begin(data)
+    found = whole(session, session.add(Point((103, 113, 123))))
+    # All but the corners, which lie between voxels of the region.
+    assert (found != mask).sum() <= 8
+    model = session.model
+    assert isinstance(model, Bright)
+    assert model.encoded[-1][1] < model.encoded[0][1]
+
+
+def test_a_click_outside_the_region_moves_it() -> None:
+    data = np.zeros((300, 300, 300), np.int16)
+    data[20:40, 20:40, 20:40] = 100
+    data[260:280, 260:280, 260:280] = 100
+    session = begin(data)
+    session.add(Point((30, 30, 30)))
+    found = whole(session, session.add(Point((270, 270, 270))))
+    assert found[30, 30, 30] and found[270, 270, 270]
+    assert found.sum() == pytest.approx((data > 0).sum(), rel=0.3)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.tuples(st.integers(0, 19), st.integers(0, 23), st.integers(0, 27)), st.booleans()
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_what_was_clicked_holds(clicks: list[tuple[tuple[int, int, int], bool]]) -> None:
+    data, _ = brick((20, 24, 28), (5, 6, 7), (15, 16, 17))
+    session = begin(data, (2.0, 1.0, 1.5))
+    said: dict[tuple[int, int, int], bool] = {}
+    for place, positive in clicks:
+        said[place] = positive
+        found = whole(session, session.add(Point(place, positive)))
+        for voxel, inside in said.items():
+            assert found[voxel] == inside
+
+
+def test_undo_and_redo_bring_back_every_step() -> None:
+    data, _ = brick((40, 50, 60), (10, 12, 14), (30, 33, 37))
+    session = begin(data)
+    masks = [np.zeros(data.shape, bool)]
+    for k in range(12):
+        session.add(Point((12 + k, 5 + k, 20)))
+        masks.append(session.label_image() > 0)
+    for expected in masks[-2::-1]:
+        update = session.undo()
+        assert update is not None
+        np.testing.assert_array_equal(session.label_image() > 0, expected)
+        np.testing.assert_array_equal(whole(session, update), expected)
+    assert session.undo() is None
+    for expected in masks[1:]:
+        session.redo()
+        np.testing.assert_array_equal(session.label_image() > 0, expected)
+    assert session.redo() is None
+    session.undo()
+    session.add(Point((0, 0, 0)))
+    assert not session.can_redo
+
+
+def test_reset_can_be_undone() -> None:
+    data, mask = brick((40, 50, 60), (10, 12, 14), (30, 33, 37))
+    session = begin(data)
+    session.add(Point((20, 20, 20)))
+    update = session.reset()
+    assert update is not None and not update.mask.any()
+    assert session.current.prompts == ()
+    session.undo()
+    np.testing.assert_array_equal(session.label_image() > 0, mask)
+
+
+def test_accepted_objects_are_never_changed() -> None:
+    data, mask = brick((40, 50, 60), (10, 12, 14), (30, 33, 37))
+    session = begin(data)
+    session.add(Point((20, 20, 20)))
+    done = session.accept("parotid")
+    assert (done.id, done.name, done.accepted) == (1, "parotid", True)
+    session.add(Point((20, 20, 20)))
+    session.add(Scribble(((5, 5, 5), (20, 20, 20)), radius=1))
+    assert session.current.id == 2
+    np.testing.assert_array_equal(session.labels == 1, mask)
+    np.testing.assert_array_equal(session.label_image() == 1, mask)
+    session.accept()
+    np.testing.assert_array_equal(session.labels == 1, mask)
+    assert session.names == {1: "parotid", 2: "object 2"}
+
+
+def test_more_than_255_objects() -> None:
+    session = begin(np.zeros((4, 20, 20), np.int16))
+    for k in range(300):
+        mask = np.ones((1, 1, 1), bool)
+        session.add(MaskPrompt(mask, (k // 100, k // 10 % 10, k % 10)))
+        session.accept(f"m{k}")
+    assert session.labels.dtype == np.uint16
+    assert sorted(np.unique(session.labels)) == list(range(301))
+
+
+def test_a_mask_to_start_from_is_kept_and_then_corrected() -> None:
+    data, mask = brick((40, 50, 60), (10, 12, 14), (30, 33, 37))
+    session = begin(data)
+    update = session.add(MaskPrompt(mask[5:35, 5:40, 5:50], (5, 5, 5)))
+    np.testing.assert_array_equal(whole(session, update), mask)
+    model = session.model
+    assert isinstance(model, Bright)
+    assert not model.decoded
+    session.add(Point((20, 20, 20)))
+    previous = model.decoded[0][2]
+    assert previous is not None
+    assert previous.max() > 3.5 and previous.min() < -3.5
+
+
+def test_boxes_and_scribbles_reach_the_model() -> None:
+    data, _ = brick((40, 50, 60), (10, 12, 14), (30, 33, 37))
+    session = begin(data)
+    session.add(Box((10, 12, 14), (29, 32, 36)))
+    session.add(Scribble(((5, 5, 5), (5, 5, 30)), positive=False))
+    model = session.model
+    assert isinstance(model, Bright)
+    points, codes, _ = model.decoded[-1]
+    assert codes[:2].tolist() == [4, 5]
+    assert set(codes[2:].tolist()) == {2}
+    np.testing.assert_allclose(points[1] - points[0], [19, 20, 22])
+
+
+def test_bad_prompts_leave_everything_as_it_was() -> None:
+    data, mask = brick((40, 50, 60), (10, 12, 14), (30, 33, 37))
+    session = begin(data)
+    with pytest.raises(BadInput, match="no volume"):
+        Session(Bright()).add(Point((0, 0, 0)))
+    session.add(Point((20, 20, 20)))
+    with pytest.raises(BadInput, match=r"\(20, 20, 90\) lies outside .* 40 x 50 x 60"):
+        session.add(Point((20, 20, 90)))
+    with pytest.raises(BadInput, match="outside"):
+        session.add(Box((0, 0, 0), (5, 5, 60)))
+    with pytest.raises(BadInput, match="no object 7"):
+        session.rename(7, "x")
+    assert len(session.current.prompts) == 1
+    np.testing.assert_array_equal(session.label_image() > 0, mask)
+
+
+def test_nothing_to_accept() -> None:
+    session = begin(np.zeros((8, 8, 8)))
+    with pytest.raises(BadInput, match="no mask yet"):
+        session.accept()
+
+
+def test_cancelling_changes_nothing() -> None:
+    data, _ = brick((40, 50, 60), (10, 12, 14), (30, 33, 37))
+    session = begin(data)
+    told: list[str] = []
+    with pytest.raises(Cancelled):
+        session.add(Point((20, 20, 20)), lambda _, w: told.append(w), lambda: len(told) > 0)
+    assert told == ["reading the image"]
+    assert session.current.prompts == () and not session.can_undo
+    session.add(Point((20, 20, 20)))
+    assert len(session.current.prompts) == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        np.zeros((1, 64, 64), np.float32),
+        np.full((30, 30, 30), 7, np.int16),
+        np.full((20, 20, 20), np.nan, np.float32),
+        np.ones((1, 1, 1), np.uint8),
+        np.ones((2, 3, 500), np.int32),
+    ],
+    ids=["slice", "constant", "nan", "voxel", "thread"],
+)
+def test_odd_images(data: np.ndarray) -> None:
+    session = begin(data)
+    middle = tuple(n // 2 for n in data.shape)
+    update = session.add(Point(middle))
+    assert whole(session, update)[middle]
+    with np.errstate(invalid="ignore"):
+        assert not np.isnan(update.quality)
+
+
+def test_threads_wait_for_one_another() -> None:
+    data, _ = brick((40, 50, 60), (10, 12, 14), (30, 33, 37))
+    session = begin(data)
+    threads = [
+        threading.Thread(target=session.add, args=(Point((15, 15, 15 + k)),)) for k in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(session.current.prompts) == 8
+    assert session.add(Point((15, 15, 15))).generation == 9
+
+
+def test_a_new_volume_lets_go_of_the_old_one() -> None:
+    data, _ = brick((40, 50, 60), (10, 12, 14), (30, 33, 37))
+    session = begin(data)
+    session.add(Point((20, 20, 20)))
+    gone = weakref.ref(session.volume)
+    session.set_volume(Volume.from_array(np.zeros((9, 9, 9))))
+    assert gone() is None
+    assert not session.labels.any() and session.labels.shape == (9, 9, 9)
+    assert len(session.objects) == 1
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_packed_masks_come_back(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    mask = rng.random(rng.integers(1, 9, 3)) < rng.random()
+    a, b, c = (slice(3, 3 + n) for n in mask.shape)
+    packed = PackedMask.of(mask, (a, b, c))
+    np.testing.assert_array_equal(packed.paint((a, b, c)), mask)
+    assert packed.count == mask.sum()
+    shifted = packed.paint((slice(0, 5), slice(4, 20), slice(3, 5)))
+    full = np.zeros((20, 20, 20), bool)
+    full[a, b, c] = mask
+    np.testing.assert_array_equal(shifted, full[0:5, 4:20, 3:5])
+
+
+def test_the_embedded_model_finds_a_ball() -> None:
+    z, y, x = np.indices((48, 56, 60))
+    truth = (z - 24) ** 2 + (y - 26) ** 2 + (x - 30) ** 2 < 12**2
+    data = np.random.default_rng(0).normal(0, 6, truth.shape) + 100 * truth
+    session = Session(device="cpu")
+    session.set_volume(Volume.from_array(data.astype(np.float32), spacing=(2, 2, 2)))
+    found = whole(session, session.add(Point((24, 26, 30))))
+    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.85
