@@ -113,7 +113,7 @@ def auc(scores: list[float] | tuple[float, ...]) -> float:
 
 
 def clicks_to_reach(scores: list[float] | tuple[float, ...], target: float, limit: int) -> int:
-    """Number of clicks (NoC) until the score reaches ``target``, ``limit`` where it never does.
+    """Count clicks (NoC) until the score reaches ``target``; ``limit`` where it never does.
 
     ``scores[k]`` is the score after ``k + 1`` clicks; only the first ``limit`` count.
     """
