@@ -41,7 +41,9 @@ def pick_device(name: str = "auto") -> torch.device:
             f"The device {name!r} is not one that torch knows; choose auto, cpu, cuda, mps or xpu."
         ) from error
     if device.type != "cpu":
-        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        found = (
+            torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        )
         count = torch.accelerator.device_count() if found is not None else 0
         if found is None or found.type != device.type or (device.index or 0) >= count:
             raise BadInput(f"The device {name!r} is not on this machine; choose auto or cpu.")

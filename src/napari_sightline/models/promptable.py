@@ -17,7 +17,9 @@ WEIGHTS = Path(__file__).with_name("weights") / "sightline-3d.safetensors"
 
 
 class Decoded(NamedTuple):
-    """``logits`` ``(1 + candidates, D, H, W)`` float32, main mask first; ``quality`` is the
+    """Masks of one region.
+
+    ``logits`` is ``(1 + candidates, D, H, W)`` float32, main mask first; ``quality`` is the
     predicted intersection over union of each, 0 .. 1.
     """
 

@@ -7,6 +7,7 @@ image tokens and prompt tokens at its bottleneck.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -78,7 +79,9 @@ class Prompts(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """``logits`` is ``(B, 1 + candidates, D, H, W)``, main mask first; ``quality`` is the predicted
+    """Masks of a batch.
+
+    ``logits`` is ``(B, 1 + candidates, D, H, W)``, main mask first; ``quality`` is the predicted
     intersection over union of each as a logit, ``(B, 1 + candidates)``.
     """
 
@@ -143,6 +146,21 @@ class Residual(nn.Module):
         return F.leaky_relu(x + self.norm(self.second(self.first(x))), 0.01)
 
 
+def _too_small(x: Tensor) -> bool:
+    """Whether bf16 gradients of a 3 x 3 x 3 convolution of `x` cannot be trusted on a CPU.
+
+    oneDNN's bf16 weight gradient reads memory it never wrote where a side is shorter than the
+    kernel: it comes out wrong, at times as NaN (seen with torch 2.13; sides of 3 and more agree
+    with float32 to 0.2 %).
+    """
+    return torch.is_grad_enabled() and x.dtype == torch.bfloat16 and min(x.shape[2:]) < 3
+
+
+def _in_float32(stage: nn.Module, x: Tensor) -> Tensor:
+    with torch.autocast(x.device.type, enabled=False):
+        return stage(x.float()).to(x.dtype)
+
+
 def _down(inside: int, outside: int) -> nn.Conv3d:
     return nn.Conv3d(inside, outside, 2, stride=2)
 
@@ -162,8 +180,8 @@ class ImageEncoder(nn.Module):
             nn.Sequential(*(Residual(width) for _ in range(depth)))
             for width, depth in zip(w, (0, 1, 1, 1), strict=True)
         )
-        self.down = nn.ModuleList(_down(a, b) for a, b in zip(w, w[1:], strict=False))
-        self.lateral = nn.ModuleList(nn.Conv3d(b, a, 1) for a, b in zip(w, w[1:], strict=False))
+        self.down = nn.ModuleList(_down(a, b) for a, b in itertools.pairwise(w))
+        self.lateral = nn.ModuleList(nn.Conv3d(b, a, 1) for a, b in itertools.pairwise(w))
         self.smooth = nn.ModuleList(ConvNorm(a, a) for a in w[:-1])
         self.spacing = nn.Sequential(nn.Linear(1, 32), nn.GELU(), nn.Linear(32, w[1]))
 
@@ -175,7 +193,7 @@ class ImageEncoder(nn.Module):
             x = down(x)
             if i == 0:
                 x = x + self.spacing(log_spacing)[:, :, None, None, None].to(x.dtype)
-            x = stage(x)
+            x = _in_float32(stage, x) if _too_small(x) else stage(x)
             levels.append(x)
         for i in (2, 1, 0):
             levels[i] = self.smooth[i](levels[i] + _up(self.lateral[i](levels[i + 1])))
@@ -207,20 +225,24 @@ class Sightline3D(nn.Module):
         # mask's 8 sub-voxels, three similarities. Stride 2 costs most: one convolution there.
         self.stem = ConvNorm(w[0] + 8 * channels + 5 + 8 + 3, w[0])
         self.enter = nn.ModuleList((nn.Identity(), Residual(w[1]), Residual(w[2])))
-        self.down = nn.ModuleList(_down(a, b) for a, b in zip(w, w[1:], strict=False))
+        self.down = nn.ModuleList(_down(a, b) for a, b in itertools.pairwise(w))
         self.join = nn.ModuleList(nn.Conv3d(width, width, 1) for width in w[1:])
         self.position = PositionEncoding(w[3])
         self.code = nn.Embedding(7, w[3])
         self.seed = nn.Parameter(torch.randn(w[3]) * 0.02)
         self.local = nn.Linear(w[1], w[3])
         self.blocks = nn.ModuleList(TwoWayBlock(w[3], config.heads) for _ in range(config.blocks))
-        self.up = nn.ModuleList(nn.Conv3d(b, a, 1) for a, b in zip(w, w[1:], strict=False))
+        self.up = nn.ModuleList(nn.Conv3d(b, a, 1) for a, b in itertools.pairwise(w))
         self.merge = nn.ModuleList(ConvNorm(2 * width, width) for width in w[:3])
         self.leave = nn.ModuleList((ConvNorm(w[0], w[0]), Residual(w[1]), Residual(w[2])))
         self.head = nn.Conv3d(w[0], 8 * (1 + config.candidates), 3, padding=1)
         self.quality = nn.Sequential(
-            nn.LayerNorm(w[3]), nn.Linear(w[3], w[3]), nn.GELU(), nn.Linear(w[3], 1 + config.candidates)
+            nn.LayerNorm(w[3]),
+            nn.Linear(w[3], w[3]),
+            nn.GELU(),
+            nn.Linear(w[3], 1 + config.candidates),
         )
+        assert self.head.bias is not None
         nn.init.constant_(self.head.bias, -2.0)
 
     def encode(self, image: Tensor, spacing: Tensor) -> Features:
@@ -236,10 +258,7 @@ class Sightline3D(nn.Module):
         folded = space_to_depth(image).contiguous(memory_format=torch.channels_last_3d)
         coarse = F.avg_pool3d(image, 2)
         log_spacing = spacing.clamp(0.01, 100).log2()[:, None]
-        if self.config.cached:
-            levels = self.encoder(folded, log_spacing)
-        else:
-            levels = [self.encoder(folded)]
+        levels = self.encoder(folded, log_spacing) if self.config.cached else [self.encoder(folded)]
         keys = F.normalize(self.key(levels[0]).float(), dim=1)
         return Features(tuple(levels), keys, coarse, folded)
 

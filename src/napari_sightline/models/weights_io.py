@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ def write_weights(
     }
     temporary = path.with_name(path.name + ".tmp")
     save_file(half, temporary, metadata)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], Config, dict[str, Any]]:

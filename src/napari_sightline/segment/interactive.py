@@ -354,9 +354,7 @@ class Session:
             raise BadInput("The session has no volume; call set_volume first.")
         return self._volume
 
-    def _encode(
-        self, region: Region, progress: ProgressFn | None, cancel: CancelFn | None
-    ) -> Any:
+    def _encode(self, region: Region, progress: ProgressFn | None, cancel: CancelFn | None) -> Any:
         """Features of a region, from the cache or computed now."""
         if region in self._features:
             self._features.move_to_end(region)

@@ -57,7 +57,9 @@ class Region:
         low = self.to_volume(np.full(3, margin - 0.5))
         high = self.to_volume(np.array(self.shape) - 0.5 - margin)
         low = np.where(self.to_volume(np.zeros(3)) <= 0.5, -0.5, low)
-        return low, np.where(self.to_volume(np.array(self.shape) - 1) >= last - 0.5, last + 0.5, high)
+        return low, np.where(
+            self.to_volume(np.array(self.shape) - 1) >= last - 0.5, last + 0.5, high
+        )
 
     def open_faces(self, volume_shape: tuple[int, ...]) -> np.ndarray:
         """Which faces ``(3, 2)`` (low, high) have volume beyond them."""
@@ -113,9 +115,7 @@ class Region:
         inside = [w.any(1) for w in weights]
         for axis, mask in enumerate(inside):
             if not mask.all():
-                index: list[slice | np.ndarray] = [slice(None)] * 3
-                index[axis] = ~mask
-                out[tuple(index)] = fill
+                np.moveaxis(out, axis, 0)[~mask] = fill
         return out
 
     def restore(self, grid: np.ndarray, box: Box3) -> Iterator[tuple[slice, np.ndarray]]:
@@ -143,14 +143,16 @@ class Region:
         rows = np.tensordot(np.asarray(grid, np.float32), w2.T, 1)
         planes = np.matmul(w1, rows)
         for start in range(0, w0.shape[0], _CHUNK):
-            part = w0[start : start + _CHUNK]
-            near = np.flatnonzero(part.any(0))
+            some = w0[start : start + _CHUNK]
+            near = np.flatnonzero(some.any(0))
             span = slice(int(near[0]), int(near[-1]) + 1)
-            values = np.tensordot(part[:, span], planes[span], 1)
-            yield slice(start, start + len(part)), values
+            values = np.tensordot(some[:, span], planes[span], 1)
+            yield slice(start, start + len(some)), values
 
 
-def _weights(count: int, length: int, origin: float, step: float, clamp: bool = False) -> np.ndarray:
+def _weights(
+    count: int, length: int, origin: float, step: float, clamp: bool = False
+) -> np.ndarray:
     """Rows ``(count, length)`` that interpolate at ``origin + step * i``; zero outside.
 
     Linear, and a tent as wide as the step where that is over one sample (no aliasing). With

@@ -72,7 +72,9 @@ def follow(volume: Volume, region: Region, places: np.ndarray) -> Region:
     """Keep the region if it holds all places ``(N, 3)``, else one that does, as fine as it can."""
     if region.holds(places, volume.shape, 0):
         return region
-    corners = np.stack([region.to_volume(np.zeros(3)), region.to_volume(np.array(region.shape) - 1)])
+    corners = np.stack(
+        [region.to_volume(np.zeros(3)), region.to_volume(np.array(region.shape) - 1)]
+    )
     everything = np.concatenate([places, corners]).clip(0, np.array(volume.shape) - 1)
     low, high = everything.min(0), everything.max(0)
     spacing = region.spacing

@@ -45,7 +45,7 @@ def prompt_tokens(prompts: tuple[Prompt, ...], region: Region) -> tuple[np.ndarr
 
 
 def resample_mask(mask: PackedMask, region: Region) -> np.ndarray:
-    """Logits ``(D, H, W)`` of a mask on a region: +-`GIVEN`, blurred where the region is coarser."""
+    """Logits ``(D, H, W)`` of a mask on a region: +-`GIVEN`, between them where it is coarser."""
     box = mask.box
     assert box is not None
     # The mask in a frame of one voxel, so that its surface is sharp on the region too.
@@ -71,7 +71,9 @@ def start_logits(
     if given and before.mask.box is not None:
         low = np.array([s.start for s in before.mask.box])
         high = np.array([s.stop - 1 for s in before.mask.box])
-        region = scale.cover(volume, np.minimum(low, places.min(0)), np.maximum(high, places.max(0)))
+        region = scale.cover(
+            volume, np.minimum(low, places.min(0)), np.maximum(high, places.max(0))
+        )
         return region, resample_mask(before.mask, region)
     if any(isinstance(p, Box | Scribble) for p in prompts):
         return scale.cover(volume, places.min(0), places.max(0)), None

@@ -46,8 +46,8 @@ class Case:
     """A case in memory, axes superior, posterior, left.
 
     ``image`` is ``(2, d0, d1, d2)`` float16, normalised (None for a label map alone), ``labels``
-    ``(d0, d1, d2)`` (numbered 0, 1, 2 ... where there is no image), ``spacing`` mm, ``points`` up to 2000 voxels of each target, ``extent`` the
-    longest side of each target in mm.
+    ``(d0, d1, d2)`` (numbered 0, 1, 2 ... where there is no image), ``spacing`` mm, ``points`` up
+    to 2000 voxels of each target, ``extent`` the longest side of each target in mm.
     """
 
     source: Source
@@ -85,14 +85,13 @@ def find(data: Path) -> list[Source]:
     folder = data / "headneck_ct"
     by_name = {name: value for value, name in HEADNECK.items()}
     for key, entry in index.get("headneck_ct", {}).items():
-        stem = key.replace("pt_", "pt_")
         values = tuple((by_name[n],) for n in entry["contoured"] if n in by_name)
         found.append(
             Source(
                 key,
                 "headneck_ct",
-                folder / f"{stem}_ct.nii.gz",
-                folder / f"{stem}_organs.nii.gz",
+                folder / f"{key}_ct.nii.gz",
+                folder / f"{key}_organs.nii.gz",
                 values,
                 entry["group"] != "train-pats",
             )
@@ -136,11 +135,7 @@ def find(data: Path) -> list[Source]:
 
 def read(source: Source, seed: int = 0) -> Case:
     """Read a case; see `Case`."""
-    import nibabel as nib
-    from napari_sightline.volume import Volume
-    def load(path):
-        im = nib.load(path)
-        return Volume.from_array(np.asarray(im.dataobj), im.affine)
+    from napari_sightline.io import load
 
     labels_volume = load(source.labels)
     labels = np.ascontiguousarray(labels_volume.data)
@@ -155,8 +150,7 @@ def read(source: Source, seed: int = 0) -> Case:
     spacing = np.array(labels_volume.spacing)
     rng = np.random.default_rng(seed)
     targets, points, extent = [], [], []
-    wanted = source.targets
-    for target in wanted:
+    for target in source.targets:
         where = np.argwhere(np.isin(labels, target))
         if len(where) < 20:
             continue

@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 
 from napari_sightline.errors import BadInput
 from napari_sightline.models.sightline3d import Config, Features, Prediction, Sightline3D
@@ -93,9 +94,7 @@ def overlap(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
     return both / either.clamp(min=1)
 
 
-def step_loss(
-    prediction: Prediction, target: Tensor, known: Tensor, ambiguous: Tensor
-) -> Tensor:
+def step_loss(prediction: Prediction, target: Tensor, known: Tensor, ambiguous: Tensor) -> Tensor:
     """Loss of one step: the main mask, the best candidate where ambiguous, and the qualities.
 
     `ambiguous` is ``(B,)`` bool: True where a single prompt was given. Of the candidates only the
@@ -168,7 +167,7 @@ class State:
             },
             temporary,
         )
-        os.replace(temporary, path)
+        temporary.replace(path)
 
     def load(self, path: Path) -> None:
         """Read what `save` wrote, without executing anything in the file."""
@@ -255,7 +254,7 @@ def train(
     with tempfile.TemporaryDirectory() as folder:
         # A file, not a port: two trainings on one machine never meet.
         address = (Path(folder) / "rendezvous").as_uri()
-        torch.multiprocessing.spawn(_work, (options, address), nprocs=world)  # type: ignore[no-untyped-call]
+        spawn(_work, (options, address), nprocs=world)
 
 
 def _work(rank: int, options: Options, address: str) -> None:
@@ -283,6 +282,9 @@ class _Trainer:
         optimiser = torch.optim.AdamW(
             model.parameters(), lr=options.rate, weight_decay=0.02, betas=(0.9, 0.98), fused=True
         )
+        # From the start: all processes add up gradients of all weights, used in a step or not.
+        for weight in model.parameters():
+            weight.grad = torch.zeros_like(weight)
         average = {k: v.detach().clone() for k, v in model.state_dict().items()}
         self.state = State(model, average, optimiser)
         self.checkpoint = options.out.with_suffix(".ckpt")
@@ -304,7 +306,7 @@ class _Trainer:
     def run(self) -> None:
         """Train until the time is over; write checkpoints, log and weights."""
         state, total = self.state, self.options.minutes * 60
-        last = time.monotonic()
+        last = self._agree(time.monotonic())
         saved, judged = state.seconds, state.seconds
         losses: list[float] = []
         while state.seconds < total:
@@ -459,5 +461,3 @@ class _Trainer:
         row["time"] = time.strftime("%H:%M:%S")
         with self.options.out.with_suffix(".log.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
-
-

@@ -49,7 +49,9 @@ def paint(rng: np.random.Generator, labels: Tensor, same: list[int]) -> Tensor:
     return image
 
 
-def _finish(rng: np.random.Generator, labels: Tensor, target: Tensor, same: list[int], mm: float):
+def _finish(
+    rng: np.random.Generator, labels: Tensor, target: Tensor, same: list[int], mm: float
+) -> Crop:
     image = paint(rng, labels, same).numpy()
     channels = torch.from_numpy(Intensity.of(image).apply(image))
     return Crop(augment(rng, channels), target, torch.ones_like(target), mm)
@@ -80,7 +82,9 @@ def painted_crop(rng: np.random.Generator, case: Case, size: tuple[int, int, int
     source = torch.from_numpy(labels.astype(np.float32))[None, None]
     crop = F.grid_sample(source, grid, mode="nearest", align_corners=False)[0, 0].long()
     present, counts = torch.unique(crop, return_counts=True)
-    good = [int(v) for v, c in zip(present, counts, strict=True) if v and 60 <= c < 0.5 * crop.numel()]
+    good = [
+        int(v) for v, c in zip(present, counts, strict=True) if v and 60 <= c < 0.5 * crop.numel()
+    ]
     if not good:
         return None
     same = [int(rng.choice(good))]

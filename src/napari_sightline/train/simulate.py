@@ -107,16 +107,16 @@ def correct(
 
 
 def rough_mask(rng: np.random.Generator, target: Tensor) -> Tensor:
-    """Logits ``(D, H, W)`` of a mask that someone else might have left: shifted, grown or shrunk."""
+    """Logits ``(D, H, W)`` of a mask as someone else might leave it: shifted, grown or shrunk."""
     import torch.nn.functional as F
 
     mask = target[None, None].float()
-    radius = int(rng.integers(1, 4))
+    radius = int(rng.integers(1, 3))
     kernel = 2 * radius + 1
     if rng.random() < 0.5:
         mask = F.max_pool3d(mask, kernel, 1, radius)
     else:
         mask = 1 - F.max_pool3d(1 - mask, kernel, 1, radius)
-    shift = [int(v) for v in rng.integers(-3, 4, 3)]
+    shift = [int(v) for v in rng.integers(-2, 3, 3)]
     mask = torch.roll(mask[0, 0], shift, (0, 1, 2))
     return mask * 8 - 4

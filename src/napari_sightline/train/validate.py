@@ -28,7 +28,7 @@ class Judge:
         for group, count in COUNT.items():
             members = [s for s in sources if s.group == group]
             rng = np.random.default_rng(1)
-            rng.shuffle(members)  # type: ignore[arg-type]
+            rng.shuffle(members)
             kept: list[tuple[str, Case, int]] = []
             for source in members:
                 case = read(source)
