@@ -182,7 +182,8 @@ def checked_affine(affine: npt.ArrayLike, thing: str) -> Affine:
         raise BadInput(f"{thing}'s affine holds numbers that are not finite; {remedy}")
     if not np.array_equal(matrix[3], (0, 0, 0, 1)):
         raise BadInput(f"{thing}'s affine does not end in the row 0 0 0 1; {remedy}")
-    lengths = np.linalg.norm(matrix[:3, :3], axis=0)
+    with np.errstate(over="ignore"):
+        lengths = np.linalg.norm(matrix[:3, :3], axis=0)
     low, high = _SPACING_LIMITS
     if not ((lengths >= low) & (lengths <= high)).all():
         raise BadInput(f"{thing}'s affine has voxels of {lengths.tolist()} mm; {remedy}")

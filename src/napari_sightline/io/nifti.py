@@ -192,7 +192,8 @@ def _read(file: NiftiFile, index: int) -> Array:
         # Copy on write: the array may be written to, the file is not.
         return np.memmap(file.data_path, file.dtype, mode="c", offset=start, shape=(count,))
     short = file.dtype.kind in "iu" and file.dtype.itemsize <= 2
-    offset_only = scaled and short and file.slope == 1 and file.inter == round(file.inter)
+    offset_only = scaled and short and file.slope == 1
+    offset_only = offset_only and file.inter.is_integer() and abs(file.inter) < 2**31
     keep = as_stored or offset_only or file.dtype.names is not None
     dtype = file.dtype if keep else np.dtype(np.float32)
     _check_memory(count * dtype.itemsize, file.name)

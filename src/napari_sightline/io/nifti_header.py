@@ -216,7 +216,8 @@ def file_affine(header: Any, shape: Shape, name: str) -> tuple[Affine, tuple[str
         header["pixdim"][1:4] = np.where((zooms == 0) & (np.asarray(shape) == 1), 1, zooms)
         if header["qform_code"] > 0:
             try:
-                affine = np.asarray(header.get_qform(), dtype=np.float64)
+                with np.errstate(all="ignore"):
+                    affine = np.asarray(header.get_qform(), dtype=np.float64)
             except Exception as error:  # nibabel's error is no ValueError, its maths' is
                 raise BadInput(
                     f"{name} has a qform that is no rotation; correct it or export the file again."
@@ -226,7 +227,8 @@ def file_affine(header: Any, shape: Shape, name: str) -> tuple[Affine, tuple[str
             header["dim"][:4] = (3, *shape)
             affine = np.asarray(header.get_base_affine(), dtype=np.float64)
             notes = ("The file gives no orientation; left and right may be swapped.",)
-    affine[:3] *= _MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
+    with np.errstate(over="ignore"):
+        affine[:3] *= _MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
     return affine, notes
 
 
@@ -337,11 +339,13 @@ def _dtype(header: Any, name: str) -> np.dtype[Any]:
     code = int(header["datatype"])
     try:
         dtype = np.dtype(header.get_data_dtype())
-    except Exception as error:  # nibabel raises its own for an unknown code
+    except Exception:  # nibabel raises its own for an unknown code
+        dtype = np.dtype(np.void)
+    if dtype.itemsize == 0:
         raise BadInput(
             f"{name} has the unknown data type {code}; its header is damaged: export it again."
-        ) from error
-    if dtype.names is None and (dtype.kind not in "iuf" or not 1 <= dtype.itemsize <= 8):
+        )
+    if dtype.names is None and (dtype.kind not in "iuf" or dtype.itemsize > 8):
         raise BadInput(
             f"{name} holds {dtype} voxels, which are not plain real numbers; "
             "convert it to integers or float32."
