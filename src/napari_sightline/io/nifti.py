@@ -297,9 +297,9 @@ def _write(
         raise BadInput(f"{path.name} exists already; choose another name or allow overwriting.")
     grid = volume.to_file(array)
     header = _header(volume, dtype, intent)
-    block = header.binaryblock + (b"\1\0\0\0" + extension if extension else b"\0\0\0\0")
-    header["vox_offset"] = len(block)
-    block = header.binaryblock + block[len(header.binaryblock) :]
+    tail = (b"\1\0\0\0" if extension else bytes(4)) + extension
+    header["vox_offset"] = int(header["sizeof_hdr"]) + len(tail)
+    block = header.binaryblock + tail
     temporary = path.with_name(f".{uuid.uuid4().hex}{ending}")
     try:
         with temporary.open("wb") as raw:
