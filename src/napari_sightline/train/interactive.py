@@ -37,7 +37,7 @@ SHARES = {
     "shapes": 0.06,
 }
 #: Side of a crop, crops a step and process, how often at the start and at the end of a run.
-SIZES = ((32, 5, 0.4, 0.05), (48, 2, 0.5, 0.5), (64, 1, 0.09, 0.34), (96, 1, 0.01, 0.11))
+SIZES = ((32, 5, 0.3, 0.05), (48, 2, 0.35, 0.25), (64, 1, 0.31, 0.55), (96, 1, 0.04, 0.15))
 #: Prompts placed one after the other, and how often.
 CLICKS = ((1, 0.3), (2, 0.33), (3, 0.2), (4, 0.1), (6, 0.07))
 
