@@ -1,0 +1,261 @@
+"""One image and what was segmented on it: a session, and what of it is drawn.
+
+Everything here but the constructor runs on the worker; results are plain data that the main
+thread puts on the screen. A case outlives the panel: closed and opened again on the same image,
+the panel finds its objects, their prompts and what could be undone.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_sightline.errors import BadInput, Cancelled
+from napari_sightline.orientation import Array
+from napari_sightline.prompts import MaskPrompt, Prompt
+from napari_sightline.segment.interactive import MaskUpdate, Session
+from napari_sightline.segment.state import union
+from napari_sightline.viewer.bridge import Source, bare
+from napari_sightline.viewer.state import Outcome, Patch, Row, State
+from napari_sightline.volume import Box3, Volume
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels, Layer, Points
+
+    from napari_sightline.models.promptable import Promptable
+    from napari_sightline.viewer.worker import Job
+
+
+class Case:
+    """An image layer, or one frame of it, with its session.
+
+    Parameters
+    ----------
+    image : Image
+        Kept weakly.
+    frame : tuple of int
+        Of the axes before the last three.
+    session : Session
+        Without a volume yet.
+    device : str
+        The session was made for.
+    """
+
+    def __init__(self, image: Image, frame: tuple[int, ...], session: Session, device: str) -> None:
+        self._image = weakref.ref(bare(image))
+        self._labels: weakref.ref[Labels] | None = None
+        self._points: weakref.ref[Points] | None = None
+        self.frame = frame
+        self.session = session
+        self.device = device
+        self.volume: Volume | None = None
+        self.fault = ""  # why the image cannot be segmented
+        self.state = State()
+        self.draft = ""  # name of the current object, as typed
+        self.unsaved = False
+        self._ml: dict[int, float] = {}
+
+    @property
+    def image(self) -> Image | None:
+        """The image layer; None once it is gone."""
+        return self._image()
+
+    @property
+    def labels(self) -> Labels | None:
+        """The labels layer; None before the first mask, or once it is gone."""
+        return self._labels() if self._labels else None
+
+    @property
+    def points(self) -> Points | None:
+        """The layer of clicks; None before the first click, or once it is gone."""
+        return self._points() if self._points else None
+
+    def keep(self, labels: Labels | None = None, points: Points | None = None) -> None:
+        """Remember, weakly, the layers in which the case is drawn."""
+        if labels is not None:
+            self._labels = weakref.ref(bare(labels))
+        if points is not None:
+            self._points = weakref.ref(bare(points))
+
+    def lose(self, layer: Layer) -> bool:
+        """Forget a layer that left the viewer; whether it was one of ours."""
+        labels, points = self.labels is layer, self.points is layer
+        if labels:
+            self._labels = None
+        if points:
+            self._points = None
+        return labels or points
+
+    def names(self) -> dict[int, str]:
+        """Names of all objects that have a mask, by label value."""
+        rows = self.state.rows
+        typed = {self.state.current: self.draft}
+        return {r.id: r.name or typed.get(r.id) or f"object {r.id}" for r in rows if r.ml > 0}
+
+    # ---- jobs, run on the worker
+
+    def open(self, source: Source, job: Job[Outcome]) -> Outcome:
+        """Read the image, once, and begin; on a case that was open, draw it as it is."""
+        if self.volume is None:
+            try:
+                self.volume = source.read()
+            except BadInput as error:
+                self.fault = str(error)
+                raise
+            self.session.set_volume(self.volume)
+            return Outcome(self._state())
+        item = self.session.current
+        if item.mask_box is None or item.mask is None:
+            return Outcome(self._state())
+        return Outcome(self._state(), self._patch(item.mask_box, item.mask, item.id))
+
+    def prepare(self, job: Job[Outcome]) -> Outcome:
+        """Load the model and compute what does not wait for a click."""
+        if self.volume is not None and not self.fault:
+            self.session.prepare(None, job.progress, job.cancelled)
+        return Outcome(self._state())
+
+    def add(self, prompt: Prompt, job: Job[Outcome]) -> Outcome:
+        """Add a prompt; a job cancelled in its last moment leaves nothing behind either."""
+        self._check()
+        if job.cancelled():
+            raise Cancelled
+        update = self.session.add(prompt, job.progress, job.cancelled)
+        if job.cancelled():
+            self.session.undo()
+            raise Cancelled
+        return self._outcome(update)
+
+    def undo(self, job: Job[Outcome]) -> Outcome:
+        """Take back a step."""
+        return self._outcome(self.session.undo())
+
+    def redo(self, job: Job[Outcome]) -> Outcome:
+        """Bring a step back."""
+        return self._outcome(self.session.redo())
+
+    def reset(self, job: Job[Outcome]) -> Outcome:
+        """Drop the current object's prompts; can be undone."""
+        self._check()
+        return self._outcome(self.session.reset())
+
+    def accept(self, name: str, job: Job[Outcome]) -> Outcome:
+        """Lock the current object and begin another."""
+        self._check()
+        self.session.accept(name or None)
+        return Outcome(self._state())
+
+    def rename(self, number: int, name: str, job: Job[Outcome]) -> Outcome:
+        """Name an object."""
+        self._check()
+        self.session.rename(number, name)
+        return Outcome(self._state())
+
+    def move(self, model: str | Promptable, device: str, job: Job[Outcome]) -> Outcome:
+        """Go on with another model or device; objects and prompts come along.
+
+        Accepted objects keep their masks to the voxel; the current one is computed anew. Where
+        that fails the case stays as it was.
+        """
+        new, old = Session(model, device), self.session
+        new.load(job.progress)
+        if self.volume is None:
+            self.session, self.device = new, device
+            return Outcome(self._state())
+        new.set_volume(self.volume)
+        for item in old.objects:
+            if item.accepted and item.mask is not None and item.mask_box is not None:
+                a, b, c = (s.start for s in item.mask_box)
+                new.add(MaskPrompt(item.mask, (a, b, c)))
+                new.accept(item.name)
+        update = None
+        for prompt in old.current.prompts:
+            update = new.add(prompt, job.progress, job.cancelled)
+        before = old.current.mask_box
+        self.session, self.device = new, device
+        if update is None:
+            return Outcome(self._state())
+        box = union(before, update.box) or update.box
+        mask = np.zeros([s.stop - s.start for s in box], bool)
+        mask[_inside(update.box, box)] = update.mask
+        return Outcome(self._state(), self._patch(box, mask, update.object_id), update)
+
+    # ---- what they share
+
+    def _check(self) -> None:
+        if self.fault:
+            raise BadInput(self.fault)
+
+    def _outcome(self, update: MaskUpdate | None) -> Outcome:
+        if update is None:
+            return Outcome(self._state())
+        patch = self._patch(update.box, update.mask, update.object_id)
+        return Outcome(self._state(), patch, update)
+
+    def _patch(self, box: Box3, mask: Array, number: int) -> Patch:
+        """Lay a mask into what the labels layer shows; other labels stay, drawn by whomever."""
+        dtype = np.uint8 if number <= np.iinfo(np.uint8).max else np.uint16
+        shown = voxels(self.labels, self.volume)
+        if shown is None:
+            fresh = self.session.label_image() if self.session.names else None
+            return Patch(box, np.where(mask, number, 0).astype(dtype), fresh)
+        values = shown[box].astype(np.result_type(shown.dtype, dtype))
+        values[values == number] = 0
+        values[mask & (values == 0)] = number
+        return Patch(box, values)
+
+    def _state(self) -> State:
+        session = self.session
+        model: Any = session.model
+        device = str(getattr(model, "device", ""))
+        precision = str(getattr(model, "precision", ""))
+        if session.volume is None:
+            return State(device=device, precision=precision, devices=devices())
+        current = session.current
+        rows = []
+        for item in session.objects:
+            if not item.accepted or item.id not in self._ml:
+                self._ml[item.id] = item.volume_ml
+            rows.append(Row(item.id, item.name, self._ml[item.id], item.accepted))
+        return State(
+            current.id,
+            current.prompts,
+            session.can_undo,
+            session.can_redo,
+            current.quality,
+            tuple(rows),
+            device,
+            precision,
+            devices(),
+        )
+
+
+def devices() -> tuple[str, ...]:
+    """Devices to choose from; what torch finds only once it is loaded, which takes seconds."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.accelerator.is_available():
+        return "auto", "cpu"
+    kind = torch.accelerator.current_accelerator().type
+    count = torch.accelerator.device_count()
+    return ("auto", "cpu", *(f"{kind}:{i}" if count > 1 else kind for i in range(count)))
+
+
+def voxels(layer: Labels | None, volume: Volume | None) -> Array | None:
+    """Writable view of a labels layer on the volume's three axes; None where it does not fit."""
+    if layer is None or volume is None:
+        return None
+    data = layer.data
+    if not isinstance(data, np.ndarray) or not data.flags.writeable:
+        return None
+    shape = (1,) * (3 - data.ndim) + data.shape
+    return data.reshape(shape) if shape == volume.shape else None
+
+
+def _inside(inner: Box3, outer: Box3) -> Box3:
+    a, b, c = (
+        slice(p.start - q.start, p.stop - q.start) for p, q in zip(inner, outer, strict=True)
+    )
+    return a, b, c

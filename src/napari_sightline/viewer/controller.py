@@ -1,0 +1,389 @@
+"""What the panel does: turns what a reader wants into jobs, and their outcome into layers.
+
+Knows the viewer and the sessions, not the widgets. All methods belong on the main thread.
+
+Order of things: clicks, undo, accept and the rest are done in the order in which they were asked
+for; none is lost. *Undo* takes back the last click even if it is still being computed or waits;
+such a click is simply dropped (redo does not know it). *Reset* and *cancel* drop every click that
+waits. Results for an image that is gone, or a panel that was closed, are dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
+
+from napari_sightline.errors import BadInput, Cancelled, SightlineError
+from napari_sightline.io import save
+from napari_sightline.prompts import Point
+from napari_sightline.segment.interactive import Session
+from napari_sightline.viewer import layers as draw
+from napari_sightline.viewer.bridge import bare, frame, source, voxel_at
+from napari_sightline.viewer.case import Case, voxels
+from napari_sightline.viewer.state import Outcome
+from napari_sightline.viewer.worker import Job, Worker
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+    from napari.viewer import Viewer
+
+_log = logging.getLogger(__name__)
+#: Kinds of jobs that change the current object, in the order in which they were asked for.
+_STEPS = ("click", "undo", "redo", "reset", "accept")
+_TRANSFORMS = ("scale", "translate", "rotate", "shear", "affine")
+# Cases outlive the panel, not their image: see `Case`.
+_cases: WeakKeyDictionary[Any, dict[tuple[int, ...], Case]] = WeakKeyDictionary()
+# Loaded models by name and device: images share them.
+_models: dict[tuple[str, str], Any] = {}
+
+
+class Controller(QObject):
+    """State of the panel, without its widgets.
+
+    Signals
+    -------
+    changed
+        Something that the panel shows has changed.
+    computed(Outcome)
+        A step of the session was computed and drawn.
+    told(str, bool)
+        A sentence for the user, and whether it is an error.
+    saved(Path)
+        A file was written.
+    """
+
+    changed = Signal()
+    computed = Signal(object)
+    told = Signal(str, bool)
+    saved = Signal(object)
+
+    def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = bare(viewer)
+        self.worker = Worker(self)
+        self.worker.changed.connect(self.changed)
+        self.case: Case | None = None
+        self.model = "sightline-3d"
+        self.device = "auto"
+
+    # ---- which image, which model
+
+    def choose(self, image: Image | None) -> None:
+        """Segment on an image layer from now on; None for no image."""
+        image = bare(image)
+        if image is None:
+            self._leave()
+            self.changed.emit()
+            return
+        self._case_of(image)
+        self.changed.emit()
+
+    def _case_of(self, image: Any) -> Case:
+        """Present case if it is the image's shown frame, else that frame's, which is entered."""
+        dims = self._viewer.dims
+        key = frame(image, dims.point, dims.units)
+        if self.case is not None and self.case.image is image and self.case.frame == key:
+            return self.case
+        self._leave()
+        by_frame = _cases.setdefault(image, {})
+        case = by_frame.get(key)
+        if case is None or case.fault:
+            model = _models.get((self.model, self.device), self.model)
+            case = by_frame[key] = Case(image, key, Session(model, self.device), self.device)
+        self.case = case
+        try:
+            described = source(image, dims.point, dims.units)
+        except BadInput as error:
+            case.fault = str(error)
+            self._fail(case, error)
+            return case
+        for transform in _TRANSFORMS:
+            getattr(image.events, transform).connect(self._on_moved)
+        self._submit("open", case, partial(case.open, described))
+        if case.device != self.device:
+            self.choose_device(self.device)
+        self._submit("prepare", case, case.prepare)
+        if case.points is not None:
+            case.points.visible = True
+        return case
+
+    def _leave(self) -> None:
+        """Let go of the present image: what was asked for on it is dropped."""
+        case, self.case = self.case, None
+        for job in self.worker.jobs:
+            if job.kind != "save":
+                job.forget()
+        if case is None:
+            return
+        image = case.image
+        if image is not None:
+            for transform in _TRANSFORMS:
+                getattr(image.events, transform).disconnect(self._on_moved)
+        if case.points is not None:
+            case.points.visible = False
+
+    def choose_device(self, device: str) -> None:
+        """Compute on another device from now on; objects and prompts come along."""
+        self.device, case = device, self.case
+        if case is None or case.device == device:
+            return
+        model = _models.get((self.model, device), self.model)
+
+        def failed(error: Exception) -> None:
+            self.device = case.device
+            self._fail(case, error)
+
+        work = partial(case.move, model, device)
+        self.worker.submit(Job(work, partial(self._draw, case), failed, "model"))
+
+    # ---- what a reader does
+
+    @property
+    def waiting(self) -> list[Job[Outcome]]:
+        """Clicks that are computed or wait."""
+        jobs = self.worker.jobs
+        return [job for job in jobs if job.kind == "click" and not job.cancelled()]
+
+    @property
+    def preparing(self) -> bool:
+        """Whether the image or the model is being made ready."""
+        return any(job.kind in ("open", "prepare", "model") for job in self.worker.jobs)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is being computed."""
+        return bool(self.worker.jobs)
+
+    def click(
+        self, position: Sequence[float], displayed: Sequence[int] | None, positive: bool
+    ) -> None:
+        """Place a click at a world position.
+
+        Parameters
+        ----------
+        position : sequence of float
+            One number per axis of the viewer.
+        displayed : sequence of int, optional
+            Axes of the viewer on the canvas.
+        positive : bool
+            Whether the place belongs to the object.
+        """
+        if self.case is None or self.case.image is None:
+            self.told.emit("There is no image to click on; open a scan first.", True)
+            return
+        image = self.case.image
+        case = self._case_of(image)  # another frame of a series is another case
+        units = self._viewer.dims.units
+        point = Point(voxel_at(image, position, units, displayed), positive)
+        if case.volume is not None and not case.volume.contains(point.position):
+            self.told.emit("The click fell beside the scan; click on the picture.", True)
+            return
+        if case.fault:
+            self.told.emit(case.fault, True)
+            return
+        for job in self.worker.jobs:
+            if job.kind == "prepare":  # the click knows better where to look
+                job.cancel()
+        job = self._submit("click", case, partial(case.add, point))
+        job.prompt = point
+        self._draw_clicks()
+        self.changed.emit()
+
+    def undo(self) -> None:
+        """Take back the last click, also one that is still being computed."""
+        steps = [j for j in self.worker.jobs if j.kind in _STEPS and not j.cancelled()]
+        if steps and steps[-1].kind == "click":
+            steps[-1].cancel()
+            self._draw_clicks()
+            self.changed.emit()
+        elif self.case is not None:
+            self._submit("undo", self.case, self.case.undo)
+
+    def redo(self) -> None:
+        """Bring back what was undone."""
+        if self.case is not None:
+            self._submit("redo", self.case, self.case.redo)
+
+    def reset(self) -> None:
+        """Drop the current object's clicks, computed and waiting; can be undone."""
+        if self.case is not None:
+            self._cancel_clicks()
+            self._submit("reset", self.case, self.case.reset)
+
+    def accept(self, name: str) -> None:
+        """Lock the current object under a name and begin another."""
+        if self.case is None:
+            return
+        self.case.draft = ""
+        self._submit("accept", self.case, partial(self.case.accept, name.strip()))
+
+    def rename(self, number: int, name: str) -> None:
+        """Name an object that was accepted."""
+        if self.case is not None and name.strip():
+            self._submit("rename", self.case, partial(self.case.rename, number, name.strip()))
+
+    def draft(self, name: str) -> None:
+        """Take the name of the current object as it is typed: its colour follows."""
+        if self.case is not None and self.case.draft != name.strip():
+            self.case.draft = name.strip()
+            draw.dress(self.case)
+            self.changed.emit()
+
+    def cancel(self) -> None:
+        """Stop what is computed and drop every click that waits."""
+        self._cancel_clicks()
+        for job in self.worker.jobs:
+            if job.kind in ("prepare", "model"):
+                job.cancel()
+        self.changed.emit()
+
+    def _cancel_clicks(self) -> None:
+        for job in self.waiting:
+            job.cancel()
+        self._draw_clicks()
+
+    def save(self, path: Path) -> None:
+        """Write all objects as one label map on the scan's own grid, as they are drawn.
+
+        What napari's own tools painted into the labels layer is saved too. Clicks that wait are
+        computed first.
+        """
+        case = self.case
+        if case is None:
+            return
+
+        def write(_: object) -> None:
+            volume, names = case.volume, case.names()
+            shown = voxels(case.labels, volume)
+            if volume is None or (shown is None and not names):
+                nothing = BadInput("There is nothing to save yet; click an organ first.")
+                self._fail(case, nothing)
+                return
+            labels = None if shown is None else shown.copy()
+            label_image = case.session.label_image
+
+            def work(_: Job[Path]) -> Path:
+                return save(path, label_image() if labels is None else labels, volume, names)
+
+            done = partial(self._on_saved, case)
+            job = Job(work, done, self._failing(case), "save", lasting=True)
+            self.worker.submit(job)
+
+        if any(job.kind in _STEPS for job in self.worker.jobs):
+            self.worker.submit(Job(lambda _: None, write, kind="save"))
+        else:
+            write(None)
+
+    def _on_saved(self, case: Case, path: Path) -> None:
+        case.unsaved = False
+        self.saved.emit(path)
+        self.changed.emit()
+
+    # ---- outcome
+
+    def _submit(
+        self, kind: str, case: Case, work: Callable[[Job[Outcome]], Outcome]
+    ) -> Job[Outcome]:
+        job: Job[Outcome] = Job(work, kind=kind)
+        job.failed = self._failing(case)
+        job.done = partial(self._on_done, case, job)
+        self.worker.submit(job)
+        return job
+
+    def _failing(self, case: Case) -> Callable[[Exception], None]:
+        return partial(self._fail, case)
+
+    def _on_done(self, case: Case, job: Job[Outcome], outcome: Outcome) -> None:
+        late = job.kind == "click" and job.cancelled()
+        self._draw(case, outcome)
+        if late:  # undone after it had been computed, before it was drawn
+            self._submit("undo", case, case.undo)
+        elif outcome.update is not None:
+            case.unsaved = True
+            self.computed.emit(outcome)
+        elif job.kind == "accept":
+            case.unsaved = True
+
+    def _draw(self, case: Case, outcome: Outcome) -> None:
+        """Put an outcome on the screen."""
+        if case.session.model is not None:
+            _models[self.model, case.device] = case.session.model
+        case.state = outcome.state
+        if case.image is None or case.image not in self._viewer.layers:
+            return
+        if outcome.patch is not None:
+            try:
+                draw.draw_patch(self._viewer, case, outcome.patch)
+            except ValueError as error:  # somebody else changed the layer
+                _log.warning("labels layer could not be drawn", exc_info=error)
+                self.told.emit("The labels layer was changed; remove it and click again.", True)
+        draw.dress(case)
+        self._draw_clicks()
+        self.changed.emit()
+
+    def _draw_clicks(self) -> None:
+        case = self.case
+        if case is None or case.image is None:
+            return
+        waiting = [job.prompt for job in self.waiting if job.prompt is not None]
+        draw.draw_clicks(self._viewer, case, [*case.state.clicks, *waiting], len(waiting))
+
+    def _fail(self, case: Case, error: Exception) -> None:
+        """Say what went wrong; the session is as it was."""
+        self._draw_clicks()
+        if isinstance(error, Cancelled):
+            pass
+        elif isinstance(error, SightlineError):
+            self.told.emit(str(error), True)
+        elif isinstance(error, MemoryError):
+            self.told.emit("The memory is full; close other programs, or crop the scan.", True)
+        else:
+            _log.error("a job failed", exc_info=error)
+            what = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
+            self.told.emit(f"That failed ({what}); the object is as it was: try again.", True)
+        self.changed.emit()
+
+    # ---- the viewer's own changes
+
+    def check_layers(self) -> None:
+        """Notice which of our layers left the viewer."""
+        case, layers = self.case, self._viewer.layers
+        if case is None:
+            return
+        if case.image is None or case.image not in layers:
+            self._leave()
+            self._remove_clicks(case)
+            self.changed.emit()
+            return
+        if case.points is not None and case.points not in layers:
+            case.lose(case.points)
+        if case.labels is not None and case.labels not in layers:
+            case.lose(case.labels)
+            if any(row.ml for row in case.state.rows):
+                sentence = "The labels layer was removed; your next click brings it back."
+                self.told.emit(sentence, False)
+
+    def _on_moved(self) -> None:
+        if self.case is not None:
+            draw.follow_image(self.case)
+
+    def close(self) -> None:
+        """Stop; labels stay in the viewer, clicks leave it."""
+        case = self.case
+        self._leave()
+        self.worker.stop()
+        if case is not None:
+            self._remove_clicks(case)
+
+    def _remove_clicks(self, case: Case) -> None:
+        points = case.points
+        if points is not None:
+            case.lose(points)
+            if points in self._viewer.layers:
+                self._viewer.layers.remove(points)

@@ -1,0 +1,185 @@
+"""What napari calls to open and to save files, and to open the sample."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.utils.notifications import show_error
+
+from napari_sightline.errors import BadInput, SightlineError
+from napari_sightline.io import load, load_labels, save
+from napari_sightline.orientation import Array
+from napari_sightline.viewer.bridge import KEY, image_layer, placed
+from napari_sightline.viewer.colours import label_colours
+from napari_sightline.viewer.worker import apart
+from napari_sightline.volume import Volume
+
+LayerData = tuple[Any, dict[str, Any], str]
+#: What a reader returns when it has told the user itself why there is nothing to show.
+_NOTHING: list[tuple[None]] = [(None,)]
+_MOST_LABELS = 4096
+
+
+def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[Any]] | None:
+    """Offer to read NIfTI files (npe2 reader).
+
+    Parameters
+    ----------
+    path : str or sequence of str
+        One file or several; several become a layer each.
+
+    Returns
+    -------
+    callable or None
+    """
+    paths = [path] if isinstance(path, str) else list(path)
+    if not all(name.lower().endswith((".nii", ".nii.gz")) for name in paths):
+        return None
+    return read
+
+
+def read(path: str | Sequence[str]) -> list[Any]:
+    """Open NIfTI files as image layers, label maps as labels layers.
+
+    A file that cannot be used is told in one sentence and left out.
+    """
+    paths = [path] if isinstance(path, str) else list(path)
+    layers: list[Any] = []
+    for name in paths:
+        try:
+            layers.append(apart(lambda name=name: _open(name)))  # type: ignore[misc]
+        except SightlineError as error:
+            show_error(str(error))
+    return layers or list(_NOTHING)
+
+
+def _open(path: str) -> LayerData:
+    """Read one file as layer data."""
+    volume = load(path)
+    if looks_like_labels(volume):
+        labels, names = load_labels(path)
+        return labels_layer(labels, names)
+    return image_layer(volume)
+
+
+def looks_like_labels(volume: Volume) -> bool:
+    """Whether a file holds a label map: said so in its header, or whole numbers in plateaus.
+
+    Images are grainy: neighbours are rarely equal. In a label map nearly all are.
+    """
+    intent = getattr(volume.header, "get", lambda _: 0)("intent_code")
+    if intent is not None and int(intent) == 1002:
+        return True
+    data = volume.data
+    slices = np.unique(np.linspace(0, data.shape[0] - 1, 12).astype(int))
+    part = np.asarray(data[slices])
+    if part.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            whole = part.astype(np.int64)
+        if not np.array_equal(whole, part):
+            return False
+        part = whole
+    if part.min() < 0 or part.max() > np.iinfo(np.uint16).max or not part.any():
+        return False
+    if len(np.unique(part)) > _MOST_LABELS:
+        return False
+    left, right = part[..., :-1], part[..., 1:]
+    inside = (left > 0) | (right > 0)
+    return bool(inside.any() and np.mean((left == right)[inside]) > 0.8)
+
+
+def labels_layer(
+    labels: Volume, names: Mapping[int, str], visible: bool = True, name: str | None = None
+) -> LayerData:
+    """Layer data tuple that shows a label map with its names and their colours."""
+    values = [0, *sorted(names)]
+    options: dict[str, Any] = {
+        "name": name or labels.name or "labels",
+        "metadata": {KEY: {"volume": labels, "names": dict(names)}},
+        "opacity": 0.5,
+        "visible": visible,
+        **placed(labels),
+    }
+    if names:
+        options["features"] = {"index": values, "name": ["", *(names[v] for v in values[1:])]}
+        options["colormap"] = label_colours(names)
+    return labels.data, options, "labels"
+
+
+def write_labels(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
+    """Save a labels layer as NIfTI, on the scan's own grid where it is known (npe2 writer).
+
+    Parameters
+    ----------
+    path : str
+        Ends in ``.nii`` or ``.nii.gz``.
+    data : ndarray
+        Labels in the layer's order.
+    meta : mapping
+        The layer's attributes.
+
+    Returns
+    -------
+    list of str
+        The file written; empty where it could not be, which is told in one sentence.
+    """
+    try:
+        array = np.asarray(data)
+        volume = grid_of(array, meta)
+        names = names_of(meta)
+        written = apart(lambda: save(path, array.reshape(volume.shape), volume, names))
+    except SightlineError as error:
+        show_error(str(error))
+        return []
+    return [os.fspath(written)]
+
+
+def grid_of(labels: Array, meta: Mapping[str, Any]) -> Volume:
+    """Volume on whose grid a labels layer lies: its own, or one made from scale and translate.
+
+    Raises
+    ------
+    BadInput
+        If the layer has more than three axes.
+    """
+    shape = (1,) * (3 - labels.ndim) + labels.shape
+    known = meta.get("metadata", {}).get(KEY, {}).get("volume")
+    if isinstance(known, Volume) and known.shape == shape:
+        return known
+    if labels.ndim > 3:
+        raise BadInput(f"The labels have {labels.ndim} axes; save one frame with three.")
+    scale = [abs(float(s)) for s in meta.get("scale", ())][-3:]
+    spacing = (*(1.0,) * (3 - len(scale)), *scale)
+    return Volume.from_array(labels.reshape(shape), spacing=spacing, name=str(meta.get("name")))
+
+
+def names_of(meta: Mapping[str, Any]) -> dict[int, str] | None:
+    """Names of the labels: as edited in the layer's features, else as they were opened."""
+    table = meta.get("features")
+    if table is not None and {"index", "name"} <= set(table):
+        pairs = zip(table["index"], table["name"], strict=True)
+        named = {int(i): str(n) for i, n in pairs if int(i) and isinstance(n, str) and n}
+        if named:
+            return named
+    return meta.get("metadata", {}).get(KEY, {}).get("names") or None
+
+
+def open_phantom() -> list[LayerData]:
+    """Sample: a head-and-neck CT phantom, and its true labels, not shown at first."""
+    from napari_sightline.io.sample import phantom
+
+    volume, truth, names = apart(phantom)
+    volume = replace(volume, name="phantom")
+    labels = replace(volume, data=truth, name="true labels", modality=None)
+    return [image_layer(volume), labels_layer(labels, names, visible=False)]
+
+
+def default_path(volume: Volume) -> Path:
+    """Where to propose to save the labels of a scan: beside it."""
+    folder = volume.source.parent if volume.source is not None else Path.home()
+    return folder / f"{volume.name or 'scan'}_labels.nii.gz"

@@ -1,0 +1,171 @@
+"""What the panel draws: one labels layer and one layer of clicks per image. Main thread only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_sightline.orientation import Array
+from napari_sightline.prompts import Point
+from napari_sightline.viewer.bridge import KEY, bare, grid_like, layer_axes, points_on
+from napari_sightline.viewer.case import Case, voxels
+from napari_sightline.viewer.colours import NEGATIVE, POSITIVE, label_colours, unit
+from napari_sightline.viewer.state import Patch
+from napari_sightline.volume import Volume
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+    from napari.viewer import Viewer
+
+#: Size of a click on the screen, pixels, at least and at most.
+_CLICK_PIXELS = (11, 26)
+#: Clicks across a shown width of the scan.
+_CLICKS_ACROSS = 45
+
+
+def draw_patch(viewer: Viewer, case: Case, patch: Patch) -> None:
+    """Put a patch into the case's labels layer, which is made where there is none."""
+    if case.volume is None or case.image is None:
+        return
+    shown = voxels(case.labels, case.volume)
+    if shown is None or not np.can_cast(patch.values.dtype, shown.dtype):
+        base = patch.fresh if shown is None else shown
+        shown = _new_labels(viewer, case, base, patch.values.dtype)
+    shown[patch.box] = patch.values
+    layer = case.labels
+    if layer is not None:
+        layer.refresh(extent=False)
+
+
+def _new_labels(viewer: Viewer, case: Case, base: Array | None, dtype: np.dtype[Any]) -> Array:
+    """Add a labels layer, or widen the one there is, with what was on it."""
+    volume, image = case.volume, case.image
+    assert volume is not None and image is not None
+    if base is None:
+        data = np.zeros(volume.shape, dtype)  # pages cost nothing until they are written
+    else:
+        data = base.astype(np.promote_types(base.dtype, dtype))
+    flat = data[0] if layer_axes(image) == 2 else data
+    old = case.labels
+    if old is not None and voxels(old, volume) is not None:
+        old.data = flat
+        return data
+    label = f"labels of {image.name}"
+    if case.frame:
+        label += ", frame " + ", ".join(str(i + 1) for i in case.frame)
+    with _selection(viewer):
+        layer = bare(viewer.add_labels(flat, name=label, opacity=0.5, **grid_like(image)))
+    layer.metadata[KEY] = {"volume": replace(volume, data=data, modality=None), "names": {}}
+    case.keep(labels=layer)
+    dress(case)
+    return data
+
+
+def dress(case: Case) -> None:
+    """Give the labels layer the names and colours of the objects."""
+    layer = case.labels
+    if layer is None:
+        return
+    names = case.names()
+    typed = dict(names)
+    if case.draft:  # the colour follows the name while it is typed, before the first click too
+        typed[case.state.current] = case.draft
+    kept = layer.metadata.setdefault(KEY, {})
+    kept["names"] = names
+    if kept.get("coloured") != typed:
+        kept["coloured"] = typed
+        layer.colormap = label_colours(typed)
+    ml = {row.id: round(row.ml, 2) for row in case.state.rows if row.ml > 0}
+    layer.features = {
+        "index": [0, *ml],
+        "name": ["", *(names[i] for i in ml)],
+        "mL": [0.0, *ml.values()],
+    }
+
+
+def draw_clicks(viewer: Viewer, case: Case, clicks: Sequence[Point], waiting: int) -> None:
+    """Show the current object's clicks: green discs inside, red crosses outside.
+
+    Parameters
+    ----------
+    clicks : sequence of Point
+        In voxels of the volume; the last `waiting` are still being computed and drawn paler.
+    """
+    image, layer = case.image, case.points
+    if image is None:
+        return
+    if layer is None:
+        if not clicks:
+            return
+        layer = _new_points(viewer, case, image)
+    data = points_on(image, [c.position for c in clicks])
+    firm = len(clicks) - waiting
+    faces = [
+        unit(POSITIVE if c.positive else NEGATIVE, 1.0 if i < firm else 0.45)
+        for i, c in enumerate(clicks)
+    ]
+    layer.editable = True
+    layer.data = data
+    if len(data):
+        layer.face_color = np.array(faces)
+        layer.symbol = ["disc" if c.positive else "x" for c in clicks]
+        layer.size = _click_size(case.volume, layer)
+        # Round a cross a border is a blot.
+        layer.border_width = [0.12 if c.positive else 0.0 for c in clicks]
+        layer.border_color = np.array([(0.05, 0.05, 0.05, f[3]) for f in faces])
+    layer.selected_data = set()
+    layer.editable = False
+    layer.refresh()
+
+
+def _new_points(viewer: Viewer, case: Case, image: Image) -> Any:
+    with _selection(viewer):
+        layer = bare(
+            viewer.add_points(
+                np.zeros((0, layer_axes(image))),
+                name=f"clicks on {image.name}",
+                canvas_size_limits=_CLICK_PIXELS,
+                projection_mode="rescale_linear",
+                **grid_like(image),
+            )
+        )
+    case.keep(points=layer)
+    return layer
+
+
+def _click_size(volume: Volume | None, layer: Any) -> float:
+    """Diameter in the layer's data units; napari multiplies it by the last scale."""
+    if volume is None:
+        return 3.0
+    width = float(np.median(np.array(volume.shape) * np.array(volume.spacing)))
+    return width / _CLICKS_ACROSS / abs(float(layer.scale[-1]))
+
+
+def follow_image(case: Case) -> None:
+    """Keep labels and clicks on the image after somebody moved or scaled it."""
+    image = case.image
+    if image is None:
+        return
+    for layer in (case.labels, case.points):
+        if layer is not None:
+            for name, value in grid_like(image).items():
+                setattr(layer, name, value)
+
+
+class _selection:
+    """Keep what is selected in the layer list: a new layer must not take the mouse."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._layers = bare(viewer.layers)
+
+    def __enter__(self) -> None:
+        self._active = self._layers.selection.active
+        self._before = set(self._layers.selection)
+
+    def __exit__(self, *_: object) -> None:
+        self._layers.selection = {layer for layer in self._before if layer in self._layers}
+        if self._active in self._layers:
+            self._layers.selection.active = self._active

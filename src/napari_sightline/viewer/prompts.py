@@ -1,0 +1,356 @@
+"""The dock widget: joins the viewer, the widgets and the controller."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakMethod
+
+from napari.layers import Image, Labels
+from napari.utils.notifications import show_error, show_info, show_warning
+from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtGui import QHideEvent, QShowEvent
+from qtpy.QtWidgets import QFileDialog, QMessageBox, QSizePolicy, QVBoxLayout, QWidget
+
+from napari_sightline.errors import SightlineError
+from napari_sightline.viewer import planes
+from napari_sightline.viewer.bridge import bare
+from napari_sightline.viewer.controller import Controller
+from napari_sightline.viewer.files import default_path
+from napari_sightline.viewer.keys import ACCEPT, REDO, UNDO, KeyRing
+from napari_sightline.viewer.mouse import Mouse
+from napari_sightline.viewer.state import Outcome, State
+from napari_sightline.viewer.view import PromptView
+from napari_sightline.viewer.wording import Situation, advice, quality, timing
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+
+class PromptPanel(QWidget):
+    """Segment organs with clicks.
+
+    While the panel is shown it listens to clicks and keys on the canvas; hidden or closed it
+    gives them back. Labels stay in the viewer when it closes, and it finds its objects again when
+    it is opened on the same image.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+        Given by napari.
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = bare(viewer)
+        self.controller = Controller(self._viewer, self)
+        self.view = PromptView(self)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.view)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+        self._images: list[Any] = []
+        self._active: Any = None
+        self._alarm = self._timing = ""
+        self._awake = self._docked = False
+        # Weakly: what napari keeps must not keep the panel.
+        do = {
+            "T": _weak(self.switch_sign),
+            UNDO: _weak(self.controller.undo),
+            REDO: _weak(self.controller.redo),
+            ACCEPT: _weak(self.accept),
+            "R": _weak(self.controller.reset),
+        }
+        self._keys = KeyRing(self._viewer, do)
+        self._mouse = Mouse(self._viewer, _weak(self._on_click))
+        # Layers come and go in groups (a sample, a viewer that closes): look once they are done.
+        self._settled = QTimer(self)
+        self._settled.setSingleShot(True)
+        self._settled.setInterval(0)
+        self._settled.timeout.connect(self._on_settled)
+        self._connect()
+        self.wake()
+
+    def _connect(self) -> None:
+        view, control = self.view, self.controller
+        view.image_chosen.connect(self._on_image)
+        view.plane_chosen.connect(self._on_plane)
+        view.device_chosen.connect(control.choose_device)
+        view.name_typed.connect(control.draft)
+        view.renamed.connect(control.rename)
+        view.accept_asked.connect(self.accept)
+        view.undo_asked.connect(control.undo)
+        view.redo_asked.connect(control.redo)
+        view.reset_asked.connect(control.reset)
+        view.cancel_asked.connect(control.cancel)
+        view.save_asked.connect(self.ask_and_save)
+        view.outline_chosen.connect(self._refresh)
+        view.clicking_chosen.connect(self._on_clicking)
+        control.changed.connect(self._refresh)
+        control.computed.connect(self._on_computed)
+        control.told.connect(self._tell)
+        control.saved.connect(self._on_saved)
+        control.worker.progressed.connect(view.show_progress)
+
+    # ---- open and closed
+
+    def wake(self) -> None:
+        """Listen to the viewer."""
+        if self._awake:
+            return
+        self._awake = True
+        events = self._viewer.layers.events
+        for event in (events.inserted, events.removed, events.reordered, events.renamed):
+            event.connect(self._on_layers)
+            self._viewer.layers.selection.events.active.connect(self._on_active)
+        self._viewer.dims.events.ndisplay.connect(self._refresh)
+        self._viewer.dims.events.order.connect(self._on_order)
+        self._keys.bind()
+        self._on_clicking(self.view.clicking.isChecked())
+        self._on_active()
+        self._on_layers()
+        self._on_order()
+
+    def sleep(self) -> None:
+        """Give back mouse and keys."""
+        if not self._awake:
+            return
+        self._awake = False
+        events = self._viewer.layers.events
+        for event in (events.inserted, events.removed, events.reordered, events.renamed):
+            event.disconnect(self._on_layers)
+        self._viewer.layers.selection.events.active.disconnect(self._on_active)
+        self._watch_tool(None)
+        self._viewer.dims.events.ndisplay.disconnect(self._refresh)
+        self._viewer.dims.events.order.disconnect(self._on_order)
+        self._keys.unbind()
+        self._mouse.ignore()
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Listen again."""
+        super().showEvent(event)
+        self._docked = True
+        self.wake()
+
+    def hideEvent(self, event: QHideEvent | None) -> None:
+        """Do not take clicks that the user cannot see us take."""
+        super().hideEvent(event)
+        if event is None or not event.spontaneous():
+            self.sleep()
+
+    def event(self, event: QEvent | None) -> bool:
+        """Notice that napari took the panel out of its dock."""
+        done = bool(super().event(event))
+        if event is not None and event.type() == QEvent.Type.ParentChange:
+            if self.parentWidget() is not None:
+                self._docked = True
+            elif self._docked:
+                self.shut()
+        return done
+
+    def shut(self) -> None:
+        """Stop all work and leave the viewer as a user wants to find it."""
+        self._docked = False
+        self.sleep()
+        self.controller.close()
+
+    # ---- the viewer changes
+
+    def _on_layers(self, _: Any = None) -> None:
+        case, layers = self.controller.case, self._viewer.layers
+        if case is not None and case.image not in layers:
+            self.controller.check_layers()  # at once: no result may reach an image that is gone
+        self._settled.start()
+
+    def _on_settled(self) -> None:
+        """Follow the layer list."""
+        if not self._awake:
+            return
+        self.controller.check_layers()
+        layers = self._viewer.layers
+        self._images = [layer for layer in reversed(layers) if isinstance(layer, Image)]
+        if self.controller.case is None and self._images:
+            active = layers.selection.active
+            self._choose(active if active in self._images else self._images[0])
+        planes.turn(self._viewer)
+        self._refresh()
+
+    def _on_order(self, _: Any = None) -> None:
+        self.view.show_plane(planes.shown(self._viewer))
+        self._refresh()
+
+    def _on_active(self, _: Any = None) -> None:
+        active = self._viewer.layers.selection.active
+        self._watch_tool(active)
+        if isinstance(active, Labels):
+            self._keys.lend(active)
+        self._refresh()
+
+    def _watch_tool(self, layer: Any) -> None:
+        """Follow which of napari's tools the selected layer uses."""
+        if self._active is not None:
+            self._active.events.mode.disconnect(self._refresh)
+        self._active = layer
+        if layer is not None:
+            layer.events.mode.connect(self._refresh)
+
+    def _tool(self) -> str:
+        """Name of the napari tool that has the mouse; empty while it only pans and zooms."""
+        layer = self._active
+        if layer is None or str(layer.mode) == "pan_zoom":
+            return ""
+        return f"The tool '{str(layer.mode).replace('_', ' ')}' of {layer.name}"
+
+    # ---- the user asks
+
+    def _choose(self, image: Any) -> None:
+        self._alarm = ""
+        try:
+            self.controller.choose(image)
+        except SightlineError as error:
+            self._tell(str(error), True)
+        planes.keep_upright(self._viewer)
+
+    def _on_image(self, index: int) -> None:
+        if 0 <= index < len(self._images):
+            self._choose(self._images[index])
+
+    def _on_plane(self, plane: int) -> None:
+        planes.show(self._viewer, plane)
+        self._on_order()
+
+    def _on_clicking(self, on: bool) -> None:
+        if on and self._awake:
+            self._mouse.listen()
+        else:
+            self._mouse.ignore()
+        self._refresh()
+
+    def _on_click(
+        self, position: tuple[float, ...], displayed: tuple[int, ...], negative: bool
+    ) -> None:
+        if self.controller.case is None or self._tool():
+            return
+        if self._viewer.dims.ndisplay != 2:
+            self._refresh()
+            return
+        self._alarm = ""
+        positive = self.view.positive.isChecked() and not negative
+        try:
+            self.controller.click(position, displayed, positive)
+        except SightlineError as error:
+            self._tell(str(error), True)
+
+    def switch_sign(self) -> None:
+        """Switch between positive and negative clicks."""
+        view = self.view
+        (view.negative if view.positive.isChecked() else view.positive).setChecked(True)
+
+    def accept(self) -> None:
+        """Lock the current object under the typed name and begin the next."""
+        self._alarm = ""
+        self.controller.accept(self.view.name.text())
+        self.view.name.clear()
+        self.view.positive.setChecked(True)
+
+    def ask_and_save(self) -> None:
+        """Ask where, and write all objects as one NIfTI file."""
+        case = self.controller.case
+        if case is None or case.volume is None:
+            self._tell("There is nothing to save yet; click an organ first.", True)
+            return
+        chosen, _ = QFileDialog.getSaveFileName(
+            self, "Save labels", str(default_path(case.volume)), "NIfTI (*.nii.gz *.nii)"
+        )
+        if not chosen:
+            return
+        path = Path(chosen)
+        if not path.name.lower().endswith((".nii", ".nii.gz")):
+            # The dialog asked about the name without the ending.
+            path = path.with_name(f"{path.name}.nii.gz")
+            if path.exists() and not self._may_replace(path):
+                return
+        self.controller.save(path)
+
+    def _may_replace(self, path: Path) -> bool:
+        buttons = QMessageBox.StandardButton
+        answer = QMessageBox.question(
+            self,
+            "Save labels",
+            f"{path.name} exists already. Replace it?",
+            buttons.Yes | buttons.No,
+        )
+        return bool(answer == buttons.Yes)
+
+    # ---- what to show
+
+    def _tell(self, sentence: str, alarm: bool) -> None:
+        (show_error if alarm else show_warning)(sentence)
+        self._alarm = sentence
+        self._refresh()
+
+    def _on_computed(self, outcome: Outcome) -> None:
+        self._alarm = ""
+        self._timing = timing(outcome) or self._timing
+        self._refresh()
+
+    def _on_saved(self, path: Path) -> None:
+        show_info(f"Saved {path.name}.")
+
+    def _refresh(self, _: Any = None) -> None:
+        """Show the state of things."""
+        view, control = self.view, self.controller
+        case = control.case
+        current = -1
+        if case is not None and case.image in self._images:
+            current = self._images.index(case.image)
+        view.show_images([layer.name for layer in self._images], current)
+        state = case.state if case is not None else None
+        view.show_device(control.device, (state or State()).devices)
+        rows = [row for row in state.rows if row.ml > 0] if state is not None else []
+        waiting = len(control.waiting)
+        if case is not None and state is not None:
+            view.show_rows(rows, state.current, case.draft)
+            view.show_unsaved(case.unsaved and bool(rows))
+            outline = int(view.outline.isChecked())
+            if case.labels is not None and case.labels.contour != outline:
+                case.labels.contour = outline
+        else:
+            view.show_rows([], 0, "")
+            view.show_unsaved(False)
+        lines = (self._timing, quality(state) if state is not None else "")
+        view.timing.setText("; ".join(line for line in lines if line))
+        situation = Situation(
+            image=case is not None,
+            fault=case.fault if case is not None else "",
+            clicking=view.clicking.isChecked(),
+            flat=self._viewer.dims.ndisplay == 2,
+            tool=self._tool(),
+            waiting=waiting,
+            preparing=control.preparing,
+            drawn=state is not None and state.drawn,
+            clicks=len(state.prompts) if state is not None else 0,
+        )
+        alarm = self._alarm if not waiting else ""
+        view.show_advice(alarm or advice(situation), bool(alarm or situation.fault))
+        if not control.busy:
+            view.show_progress(None)
+        elif view.progress.isHidden():
+            view.show_progress(0.0, "getting ready" if not waiting else "")
+        view.undo.setEnabled(bool(waiting) or bool(state and state.can_undo))
+        view.redo.setEnabled(bool(state and state.can_redo) and not waiting)
+        view.reset.setEnabled(bool(waiting) or bool(state and state.prompts))
+        view.accept.setEnabled(bool(waiting) or bool(state and state.drawn))
+        view.save.setEnabled(bool(rows))
+
+
+def _weak(method: Any) -> Any:
+    """Make a function that calls a method as long as its object lives."""
+    weak = WeakMethod(method)
+
+    def call(*args: Any) -> None:
+        alive = weak()
+        if alive is not None:
+            alive(*args)
+
+    return call

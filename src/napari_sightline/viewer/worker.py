@@ -1,0 +1,263 @@
+"""Work off the main thread: one thread per panel, jobs in order, results back on the main thread.
+
+A job that was cancelled may still finish; whoever gave it decides in `done` what that means.
+After `Worker.stop` nothing is reported any more, whatever still runs.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from qtpy.QtCore import (  # type: ignore[attr-defined]
+    QCoreApplication,
+    QEventLoop,
+    QObject,
+    QThread,
+    Signal,
+)
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+#: Seconds that the interpreter waits at its end for work that still runs.
+_PATIENCE = 10.0
+#: Seconds between two reports of progress.
+_BEAT = 0.05
+
+
+class Job(Generic[T]):
+    """A piece of work, and who wants to hear of it.
+
+    Parameters
+    ----------
+    work : callable
+        Runs on the worker thread; is given the job, for `progress` and `cancelled`.
+    done : callable, optional
+        Called with the result, on the main thread.
+    failed : callable, optional
+        Called with the exception, on the main thread.
+    kind : str
+        What it is, for whoever looks through the queue.
+    lasting : bool
+        Is done even when the worker is stopped before; nobody hears of it then.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Job[T]], T],
+        done: Callable[[T], None] | None = None,
+        failed: Callable[[Exception], None] | None = None,
+        kind: str = "",
+        lasting: bool = False,
+    ) -> None:
+        self.work: Callable[[Job[T]], T] | None = work
+        self.done = done
+        self.failed = failed
+        self.kind = kind
+        self.lasting = lasting
+        self.prompt: Any = None  # what a click asks for
+        self._cancelled = threading.Event()
+        self._channel: _Channel | None = None
+        self._told = 0.0
+
+    def cancel(self) -> None:
+        """Ask the work to stop; a job that has not begun is still called, and may say so."""
+        self._cancelled.set()
+
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called; what engines want as their `cancel` argument."""
+        return self._cancelled.is_set()
+
+    def progress(self, share: float, word: str) -> None:
+        """Report progress, 0 .. 1 and a word, from the worker thread."""
+        now = time.monotonic()
+        if self._channel is not None and (now - self._told > _BEAT or share >= 1):
+            self._told = now
+            self._channel.send(("progress", self, (share, word)))
+
+    def forget(self) -> None:
+        """Cancel, and let go of everyone who wanted to hear of it."""
+        self.cancel()
+        self.done = self.failed = None
+
+
+class _Channel(QObject):
+    """Carries reports from the worker thread to the main thread."""
+
+    report = Signal(object)
+
+    def send(self, message: tuple[str, Job[Any], Any]) -> None:
+        try:
+            self.report.emit(message)
+        except RuntimeError:  # Qt took the object away when the application ended
+            _log.debug("nobody is left to hear of %s", message[1].kind)
+
+
+class _Queue:
+    """Jobs that wait; shared by the main thread and one worker thread."""
+
+    def __init__(self) -> None:
+        self.ready = threading.Condition()
+        self.jobs: deque[Job[Any]] = deque()
+        self.closed = False
+
+    def close(self) -> None:
+        with self.ready:
+            self.closed = True
+            self.jobs = deque(job for job in self.jobs if job.lasting)
+            self.ready.notify_all()
+
+
+_running: weakref.WeakKeyDictionary[threading.Thread, _Queue] = weakref.WeakKeyDictionary()
+
+
+def _serve(queue: _Queue, channel: _Channel) -> None:
+    """Life of a worker thread: it knows its queue and its channel, and nobody else."""
+    while True:
+        with queue.ready:
+            while not queue.jobs and not queue.closed:
+                queue.ready.wait()
+            if not queue.jobs:
+                return
+            job = queue.jobs.popleft()
+        channel.send(("started", job, None))
+        try:
+            assert job.work is not None
+            result = job.work(job)
+        except Exception as error:  # every fault belongs to whoever gave the job
+            channel.send(("failed", job, error))
+        else:
+            channel.send(("done", job, result))
+            del result
+        job.work = None
+        del job
+
+
+class Worker(QObject):
+    """Runs jobs one after the other on a thread of its own, begun with the first job.
+
+    Signals
+    -------
+    changed
+        A job was given, began or ended: `jobs` has changed.
+    progressed(float, str)
+        Share and word of the job that runs.
+    """
+
+    changed = Signal()
+    progressed = Signal(float, str)
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._queue: _Queue | None = None
+        self._channel: _Channel | None = None
+        self._jobs: list[Job[Any]] = []
+
+    @property
+    def jobs(self) -> tuple[Job[Any], ...]:
+        """Jobs that run or wait, in order."""
+        return tuple(self._jobs)
+
+    def submit(self, job: Job[Any]) -> Job[Any]:
+        """Queue a job; returns it."""
+        if self._queue is None:
+            self._queue, self._channel = _Queue(), _Channel()
+            self._channel.report.connect(self._hear)
+            thread = threading.Thread(
+                target=_serve, args=(self._queue, self._channel), name="sightline", daemon=True
+            )
+            _running[thread] = self._queue
+            self.destroyed.connect(self._queue.close)
+            thread.start()
+        job._channel = self._channel
+        self._jobs.append(job)
+        with self._queue.ready:
+            self._queue.jobs.append(job)
+            self._queue.ready.notify()
+        self.changed.emit()
+        return job
+
+    def stop(self) -> None:
+        """Drop what waits, cancel what runs, report nothing any more; `submit` begins anew."""
+        if self._queue is None or self._channel is None:
+            return
+        self._channel.report.disconnect(self._hear)
+        self._queue.close()
+        for job in self._jobs:
+            job.forget()
+        self._jobs = []
+        self._queue = self._channel = None
+        self.changed.emit()
+
+    def _hear(self, message: tuple[str, Job[Any], Any]) -> None:
+        what, job, value = message
+        if job not in self._jobs:  # of a thread that was stopped in the meantime
+            return
+        if what == "progress":
+            self.progressed.emit(*value)
+            return
+        if what == "started":
+            self.changed.emit()
+            return
+        self._jobs.remove(job)
+        hear = job.done if what == "done" else job.failed
+        job.done = job.failed = None
+        try:
+            if hear is not None:
+                hear(value)
+        finally:
+            self.changed.emit()
+
+
+@atexit.register
+def _leave() -> None:
+    """Wait a little for running work: torch must not lose its thread in the middle."""
+    threads = list(_running.items())
+    for _, queue in threads:
+        queue.close()
+    for thread, _ in threads:
+        thread.join(_PATIENCE)
+
+
+def apart(work: Callable[[], T]) -> T:
+    """Run work on another thread and return its result; the window is drawn meanwhile.
+
+    For functions that napari wants an answer from, such as readers: clicks and keys wait until
+    they return. Without a running window the work is simply done.
+    """
+    app = QCoreApplication.instance()
+    if app is None or QThread.currentThread() is not app.thread() or not _has_window():
+        return work()
+    results: list[T] = []
+    errors: list[BaseException] = []
+    channel, loop = _Channel(), QEventLoop()
+    channel.report.connect(lambda _: loop.quit())
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # handed to the caller below
+            errors.append(error)
+        finally:
+            channel.report.emit(None)
+
+    thread = threading.Thread(target=run, name="sightline-apart", daemon=True)
+    thread.start()
+    while thread.is_alive() or not (results or errors):
+        loop.exec(QEventLoop.ProcessEventsFlag.ExcludeUserInputEvents)
+        thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _has_window() -> bool:
+    from qtpy.QtWidgets import QApplication
+
+    return any(window.isVisible() for window in QApplication.topLevelWidgets())
