@@ -212,7 +212,6 @@ def test_a_claim_beyond_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_files_of_other_kinds(tmp_path: Path) -> None:
     for name, content, fault in (
-        ("slice.dcm", bytes(128) + b"DICM" + bytes(400), "is a DICOM file"),
         ("photo.png", b"\x89PNG\r\n\x1a\n" + bytes(600), "is not a NIfTI file"),
         ("empty.nii", b"", "is empty"),
         ("text.nii", b"hello" * 200, "is not a NIfTI file"),
@@ -220,7 +219,7 @@ def test_files_of_other_kinds(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(BadInput, match=rf"^{name} {fault}; give a \.nii or \.nii\.gz file\.$"):
             load(tmp_path / name)
-    with pytest.raises(BadInput, match="is a folder; name a"):
+    with pytest.raises(BadInput, match="is a folder without DICOM images; name a"):
         load(tmp_path)
     with pytest.raises(BadInput, match=r"^gone\.nii does not exist; check its name and folder\.$"):
         load(tmp_path / "gone.nii")

@@ -31,7 +31,14 @@ from napari_sightline.io.nifti_header import (
 from napari_sightline.orientation import Array
 from napari_sightline.volume import Volume, choose_channel
 
-__all__ = ["read_labels", "read_nifti", "write_image", "write_nifti"]
+__all__ = [
+    "check_memory",
+    "modality_of",
+    "read_labels",
+    "read_nifti",
+    "write_image",
+    "write_nifti",
+]
 
 _CHUNK = 2**22  # voxels or bytes handled at once
 _DRAIN = 2**26  # bytes unpacked beyond the voxels to reach gzip's checksum
@@ -71,7 +78,7 @@ def read_nifti(path: str | os.PathLike[str], channel: int | None = None) -> Volu
     return replace(
         volume,
         name=_stem(Path(path)),
-        modality=_modality(volume.data),
+        modality=modality_of(volume.data),
         source=Path(path),
         header=file.header,
         notes=(*file.notes, *chosen, *volume.notes),
@@ -196,7 +203,7 @@ def _read(file: NiftiFile, index: int) -> Array:
     offset_only = offset_only and file.inter.is_integer() and abs(file.inter) < 2**31
     keep = as_stored or offset_only or file.dtype.names is not None
     dtype = file.dtype if keep else np.dtype(np.float32)
-    _check_memory(count * dtype.itemsize, file.name)
+    check_memory(count * dtype.itemsize, file.name)
     values = np.empty(count, dtype)
     with open_stream(file.data_path, file.compressed) as stream:
         _skip(stream, start)
@@ -226,7 +233,7 @@ def _shifted(values: Array, inter: int) -> Array:
     return (values + np.float64(inter)).astype(np.float32)
 
 
-def _check_memory(needed: int, name: str) -> None:
+def check_memory(needed: int, name: str) -> None:
     """Refuse what would not fit, where the free memory is known."""
     try:
         import psutil  # type: ignore[import-untyped]
@@ -272,7 +279,7 @@ def _drain(stream: BinaryIO) -> None:
             raise
 
 
-def _modality(data: Array) -> str | None:
+def modality_of(data: Array) -> str | None:
     """Guess CT from values that look like Hounsfield units; None is the honest rest."""
     thin = data[tuple(slice(None, None, max(1, n // 64)) for n in data.shape)]
     if thin.dtype.kind == "u" or not -5000 < thin.min() <= -900:  # false for NaN too

@@ -1,0 +1,426 @@
+"""Which slices of a pile of DICOM files belong together.
+
+Headers are read once, with the tags that matter; classic files give one slice each, enhanced
+multi-frame files one a frame. Slices of one series, orientation, size and spacing are one
+`Series`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from napari_sightline.errors import BadInput
+from napari_sightline.io.dicom_files import (
+    Files,
+    Item,
+    numbers,
+    parse,
+    private_words,
+    scrubbed,
+    text,
+)
+from napari_sightline.io.dicom_suv import SUV_TAGS
+
+__all__ = ["Frame", "Picture", "Series", "find_series", "read_header"]
+
+_TAGS = [
+    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality",
+    "SeriesDescription", "SeriesNumber", "ImageType", "InstanceNumber", "AcquisitionNumber",
+    "TemporalPositionIdentifier", "TriggerTime", "EchoTime", "DiffusionBValue",
+    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "ImagerPixelSpacing",
+    "SliceThickness", "SpacingBetweenSlices", "NumberOfFrames", "GridFrameOffsetVector",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "DoseGridScaling",
+    "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "Rows", "Columns",
+    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+    "RescaleSlope", "RescaleIntercept", "PatientName", "PatientID", "PatientBirthDate",
+    "OtherPatientIDs", *SUV_TAGS,
+]  # fmt: skip
+_RANK = ("TemporalPositionIdentifier", "TriggerTime", "EchoTime", "DiffusionBValue")
+_NO_IMAGES = {"SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "REG", "SEG", "AU", "DOC", "ECG"}
+_MOST_FRAMES = 100_000
+_FEW = 4  # slices; a scout of as many, turned otherwise than a real stack, is left out
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One file and how its pixels are stored.
+
+    Attributes
+    ----------
+    item : Item
+    header : pydicom.Dataset
+        The tags that matter, no pixels.
+    offset : int
+        Byte at which the pixel data element begins.
+    size : int
+        Bytes of the file.
+    rows, columns, samples, frames, bits, stored : int
+        Rows, columns, samples a pixel, frames, bits allocated, bits stored.
+    signed : bool
+    syntax : str
+        Transfer syntax UID.
+    """
+
+    item: Item
+    header: Any = field(repr=False)
+    offset: int
+    size: int
+    rows: int
+    columns: int
+    samples: int
+    frames: int
+    bits: int
+    stored: int
+    signed: bool
+    syntax: str
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One slice: see `dicom_geometry.Placed` for place, `rank` and `spacing`."""
+
+    picture: Picture
+    number: int
+    position: tuple[float, ...] | None
+    orientation: tuple[float, ...] | None
+    spacing: tuple[float, ...]
+    rank: tuple[float, ...]
+    slope: float = 1.0
+    intercept: float = 0.0
+    segment: int = 0
+
+
+@dataclass(frozen=True)
+class Series:
+    """Slices that make one volume.
+
+    Attributes
+    ----------
+    name : str
+        Unique among those found together; names nobody.
+    modality : str
+        As DICOM has it: ``CT``, ``MR``, ``PT``, ``US``...
+    frames : tuple of Frame
+    notes : tuple of str
+    """
+
+    name: str
+    modality: str
+    frames: tuple[Frame, ...] = field(repr=False)
+    notes: tuple[str, ...] = ()
+
+
+def find_series(files: Files) -> tuple[list[Series], frozenset[str]]:
+    """Read the headers of files and gather their slices in series.
+
+    Parameters
+    ----------
+    files : Files
+
+    Returns
+    -------
+    series : list of Series
+        The largest first; localisers are left out where there is anything else.
+    private : frozenset of str
+        Words that must not appear in any text.
+
+    Raises
+    ------
+    BadInput
+        If no file holds an image.
+    """
+    pictures: list[Picture] = []
+    broken: list[str] = []
+    others = 0
+    for item in files.items:
+        try:
+            picture = read_header(files, item)
+        except BadInput as error:
+            if not files.many:
+                raise
+            broken.append(str(error))
+            continue
+        if picture is None:
+            others += 1
+        else:
+            pictures.append(picture)
+    private = frozenset().union(*{private_words(p.header) for p in pictures[:1]})
+    if not pictures:
+        if broken and not others:
+            raise BadInput(broken[0])
+        raise BadInput(
+            f"{scrubbed(files.name, private)} holds no DICOM image; name a file or folder with "
+            "a CT, MR, PET or other image series."
+        )
+    groups = _grouped(pictures)
+    series = [_named(frames, private) for frames in groups]
+    series = _without_scouts(series)
+    if broken:
+        note = f"{len(broken)} damaged file{'s' * (len(broken) > 1)} left out."
+        series = [replace(one, notes=(*one.notes, note)) for one in series]
+    return _told_apart(sorted(series, key=lambda s: -len(s.frames))), private
+
+
+def read_header(files: Files, item: Item, keep: Sequence[str] = _TAGS) -> Picture | None:
+    """Read what one file says of its image; None where it holds none.
+
+    Raises
+    ------
+    BadInput
+        If the file is damaged.
+    """
+    with files.open(item) as stream:
+        size = len(stream) if hasattr(stream, "find") else stream.getbuffer().nbytes
+        header = parse(stream, item.name, list(keep))
+        offset = stream.tell()
+    rows, columns = (numbers(header, key) for key in ("Rows", "Columns"))
+    if text(header, "Modality") in _NO_IMAGES and "SEG" not in keep:
+        return None
+    if rows is None and columns is None:
+        return None
+    fields = {}
+    for key, usual in (
+        ("SamplesPerPixel", 1), ("NumberOfFrames", 1), ("BitsAllocated", 16),
+        ("BitsStored", 0), ("PixelRepresentation", 0),
+    ):  # fmt: skip
+        value = numbers(header, key)
+        fields[key] = int(value[0]) if value else usual
+    bits = fields["BitsAllocated"]
+    stored = fields["BitsStored"] or bits
+    frames = max(1, fields["NumberOfFrames"])
+    if rows is None or columns is None or min(rows[0], columns[0]) < 1:
+        raise BadInput(f"{item.name} claims no size of its image; export it again.")
+    if bits not in (1, 8, 16, 32, 64) or not 1 <= stored <= bits or frames > _MOST_FRAMES:
+        raise BadInput(
+            f"{item.name} claims {stored} of {bits} bits and {frames} frames, which cannot be; "
+            "its header is damaged: export it again."
+        )
+    if fields["SamplesPerPixel"] not in (1, 3, 4):
+        raise BadInput(f"{item.name} has {fields['SamplesPerPixel']} samples a pixel; convert it.")
+    return Picture(
+        item, header, offset, size, int(rows[0]), int(columns[0]), fields["SamplesPerPixel"],
+        frames, bits, stored, fields["PixelRepresentation"] == 1, _syntax(header),
+    )  # fmt: skip
+
+
+def _syntax(header: Any) -> str:
+    """Transfer syntax; where the file does not say, as pydicom read it."""
+    said = text(getattr(header, "file_meta", {}), "TransferSyntaxUID")
+    if said:
+        return said
+    implicit, little = header.original_encoding
+    if not little:
+        return "1.2.840.10008.1.2.2"
+    return "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1"
+
+
+def frames_of(picture: Picture) -> list[Frame]:
+    """List the slices of a file, with their places.
+
+    Parameters
+    ----------
+    picture : Picture
+
+    Returns
+    -------
+    list of Frame
+    """
+    header = picture.header
+    shared = _first(header, "SharedFunctionalGroupsSequence")
+    try:
+        each = list(header.get("PerFrameFunctionalGroupsSequence") or [])
+    except Exception:  # damaged
+        each = []
+    if each and len(each) != picture.frames:
+        raise BadInput(
+            f"{picture.item.name} describes {len(each)} frames but claims {picture.frames}; "
+            "export it again."
+        )
+    if each or shared is not None:
+        groups = each or [None] * picture.frames
+        return [_enhanced(picture, shared, group, i) for i, group in enumerate(groups)]
+    first = Frame(
+        picture, 0, numbers(header, "ImagePositionPatient", 3),
+        numbers(header, "ImageOrientationPatient", 6), _spacing(header, header), _rank(header, 0),
+        *_rescale(header),
+    )  # fmt: skip
+    if picture.frames == 1:
+        return [first]
+    offsets = numbers(header, "GridFrameOffsetVector", picture.frames)
+    if offsets is None or first.position is None or first.orientation is None:
+        return [
+            replace(first, number=i, position=None, rank=(*first.rank, i))
+            for i in range(picture.frames)
+        ]
+    normal = np.cross(first.orientation[:3], first.orientation[3:])
+    origin = np.array(first.position)
+    return [  # dose grids; offsets may be absolute, their differences count
+        replace(first, number=i, position=tuple(origin + normal * (offset - offsets[0])))
+        for i, offset in enumerate(offsets)
+    ]
+
+
+def _enhanced(picture: Picture, shared: Any, group: Any, number: int) -> Frame:
+    """Place one frame by its functional groups, else by the shared ones."""
+
+    def part(keyword: str) -> Any:
+        found = _first(group, keyword)
+        return found if found is not None else _first(shared, keyword)
+
+    header = picture.header
+    measures = part("PixelMeasuresSequence")
+    content = part("FrameContentSequence")
+    segment = numbers(part("SegmentIdentificationSequence"), "ReferencedSegmentNumber")
+    rank: list[float] = []
+    for sequence, keyword in (
+        ("FrameContentSequence", "TemporalPositionIndex"),
+        ("CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
+        ("MREchoSequence", "EffectiveEchoTime"),
+        ("MRDiffusionSequence", "DiffusionBValue"),
+    ):
+        value = numbers(content if sequence == "FrameContentSequence" else part(sequence), keyword)
+        rank.append(value[0] if value else 0.0)
+    return Frame(
+        picture,
+        number,
+        numbers(part("PlanePositionSequence"), "ImagePositionPatient", 3),
+        numbers(part("PlaneOrientationSequence"), "ImageOrientationPatient", 6),
+        _spacing(measures, header),
+        (*rank, number),
+        *_rescale(part("PixelValueTransformationSequence"), header),
+        segment=int(segment[0]) if segment else 0,
+    )
+
+
+def _first(dataset: Any, keyword: str) -> Any:
+    try:
+        return dataset.get(keyword)[0]
+    except Exception:  # none, empty, or damaged
+        return None
+
+
+def _spacing(measures: Any, header: Any) -> tuple[float, ...]:
+    """Millimetres between rows, columns, slices (0: unknown)."""
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
+        plane = numbers(measures, keyword, 2) or numbers(header, keyword, 2)
+        if plane and min(plane) > 0:
+            break
+    else:
+        plane = (1.0, 1.0)
+    for keyword in ("SpacingBetweenSlices", "SliceThickness"):
+        between = numbers(measures, keyword) or numbers(header, keyword)
+        if between and between[0]:
+            return (*plane, abs(between[0]))
+    return (*plane, 0.0)
+
+
+def _rescale(*places: Any) -> tuple[float, float]:
+    for place in places:
+        slope, intercept = (numbers(place, f"Rescale{k}") for k in ("Slope", "Intercept"))
+        if slope or intercept:
+            return (slope[0] if slope and slope[0] else 1.0), (intercept[0] if intercept else 0.0)
+    scaling = numbers(places[-1], "DoseGridScaling")
+    return (scaling[0] if scaling and scaling[0] else 1.0), 0.0
+
+
+def _rank(header: Any, frame: int) -> tuple[float, ...]:
+    values = [numbers(header, keyword) for keyword in (*_RANK, "AcquisitionNumber")]
+    number = numbers(header, "InstanceNumber")
+    ranks = (value[0] if value else 0.0 for value in values)
+    return (*ranks, number[0] if number else 0.0, frame)
+
+
+def _grouped(pictures: list[Picture]) -> list[list[Frame]]:
+    """Split by series, size, spacing and orientation; the same slice twice counts once."""
+    found: dict[tuple[Any, ...], list[list[Frame]]] = {}
+    seen: set[tuple[str, int]] = set()
+    for picture in pictures:
+        uid = text(picture.header, "SOPInstanceUID")
+        if uid and (uid, 0) in seen:
+            continue
+        seen.add((uid, 0))
+        series = text(picture.header, "SeriesInstanceUID")
+        for frame in frames_of(picture):
+            plane = tuple(round(s, 3) for s in frame.spacing[:2])
+            key: tuple[Any, ...] = (series, picture.rows, picture.columns, picture.samples, plane)
+            if picture.frames > 1 and not series:
+                key = (*key, uid)
+            groups = found.setdefault(key, [])
+            for group in groups:
+                if _parallel(group[0], frame):
+                    group.append(frame)
+                    break
+            else:
+                groups.append([frame])
+    return [group for groups in found.values() for group in groups]
+
+
+def _parallel(one: Frame, other: Frame) -> bool:
+    if one.orientation is None or other.orientation is None:
+        return one.orientation is other.orientation
+    return bool(np.allclose(one.orientation, other.orientation, atol=0.005))
+
+
+def _named(frames: list[Frame], private: frozenset[str]) -> Series:
+    header = frames[0].picture.header
+    modality = text(header, "Modality")[:16] or "image"
+    label = scrubbed(text(header, "SeriesDescription")[:64], private)
+    if not label:
+        number = numbers(header, "SeriesNumber")
+        label = f"{modality} series" + (f" {number[0]:.0f}" if number else "")
+    return Series(label, modality, tuple(frames))
+
+
+def _without_scouts(series: list[Series]) -> list[Series]:
+    """Leave localisers out, unless there is nothing else."""
+    most = max(len(one.frames) for one in series)
+    kept = []
+    for one in series:
+        kinds = text(one.frames[0].picture.header, "ImageType").upper()
+        small = len(one.frames) < _FEW and most >= 4 * _FEW
+        if not ("LOCALIZER" in kinds or (small and _same_series(one, series))):
+            kept.append(one)
+    if not kept:
+        return series
+    left = len(series) - len(kept)
+    note = (f"{left} localiser{'s' * (left > 1)} left out.",) if left else ()
+    return [replace(one, notes=(*one.notes, *note)) for one in kept]
+
+
+def _same_series(one: Series, all_series: list[Series]) -> bool:
+    """Whether a larger stack of the same series lies otherwise: what is small is its scout."""
+    uid = text(one.frames[0].picture.header, "SeriesInstanceUID")
+    return any(
+        text(other.frames[0].picture.header, "SeriesInstanceUID") == uid
+        and len(other.frames) > len(one.frames)
+        for other in all_series
+    )
+
+
+def _told_apart(series: list[Series]) -> list[Series]:
+    """Give series of one name their plane, and a number where that does not help."""
+    counts = Counter(one.name for one in series)
+    series = [
+        replace(one, name=f"{one.name} {_plane(one.frames[0])}") if counts[one.name] > 1 else one
+        for one in series
+    ]
+    counts = Counter(one.name for one in series)
+    used: Counter[str] = Counter()
+    named = []
+    for one in series:
+        used[one.name] += 1
+        number = f" ({used[one.name]})" if counts[one.name] > 1 else ""
+        named.append(replace(one, name=f"{one.name}{number}"))
+    return named
+
+
+def _plane(frame: Frame) -> str:
+    if frame.orientation is None:
+        return f"{frame.picture.columns} x {frame.picture.rows}"
+    normal = np.abs(np.cross(frame.orientation[:3], frame.orientation[3:]))
+    return ("sagittal", "coronal", "axial")[int(np.argmax(normal))]
