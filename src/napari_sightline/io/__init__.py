@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from napari_sightline.errors import BadInput
-from napari_sightline.io.formats import format_of, format_to_write
+from napari_sightline.io.formats import ending_of, format_of, format_to_write
 from napari_sightline.io.nifti import read_labels, read_nifti, write_image, write_nifti
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from napari_sightline.volume import Volume
 
-__all__ = ["load", "load_labels", "save", "save_image"]
+__all__ = ["load", "load_labels", "save", "save_each", "save_image"]
 
 _Path: TypeAlias = str | os.PathLike[str]
 
@@ -63,8 +63,18 @@ def load(
     assert isinstance(path, str | os.PathLike)
     if series is not None:
         raise BadInput(f"{Path(path).name} holds no DICOM series; leave the series out.")
-    if kind == "nifti":
-        return read_nifti(path, channel)
+    if kind == "nrrd":
+        from napari_sightline.io.nrrd import read_nrrd
+
+        return read_nrrd(path, channel)
+    if kind == "tiff":
+        from napari_sightline.io.tiff import read_tiff
+
+        return read_tiff(path, channel)
+    if kind == "dicom-seg":
+        from napari_sightline.io.dicom_seg import read_dicom_seg
+
+        return read_dicom_seg(path)[0]
     return read_nifti(path, channel)
 
 
@@ -88,6 +98,24 @@ def load_labels(path: _Path) -> tuple[Volume, dict[int, str]]:
     BadInput
         If the file cannot be used or does not hold whole numbers.
     """
+    kind = format_of(path)
+    if kind == "nrrd":
+        from napari_sightline.io.nrrd import read_nrrd_labels
+
+        return read_nrrd_labels(path)
+    if kind == "tiff":
+        from napari_sightline.io.tiff import read_tiff_labels
+
+        return read_tiff_labels(path)
+    if kind == "dicom-seg":
+        from napari_sightline.io.dicom_seg import read_dicom_seg
+
+        return read_dicom_seg(path)
+    if kind == "dicom":
+        raise BadInput(
+            f"{Path(path).name} holds DICOM images and no label map; give a DICOM segmentation, "
+            "a .seg.nrrd or a .nii.gz file."
+        )
     return read_labels(path)
 
 
@@ -125,8 +153,74 @@ def save(
     BadInput
         If the labels do not fit the volume or the file cannot be written.
     """
-    format_to_write(path)
+    kind = format_to_write(path)
+    if kind == "nrrd":
+        from napari_sightline.io.nrrd import write_nrrd
+
+        return write_nrrd(path, labels, volume, names, overwrite)
+    if kind == "tiff":
+        from napari_sightline.io.tiff import write_tiff
+
+        return write_tiff(path, labels, volume, names, overwrite)
+    if kind == "dicom-seg":
+        from napari_sightline.io.dicom_seg import write_dicom_seg
+
+        return write_dicom_seg(path, labels, volume, names, overwrite)
+    if kind == "mesh":
+        from napari_sightline.io.mesh import write_mesh
+
+        return write_mesh(path, labels, volume, names, overwrite)
     return write_nifti(path, labels, volume, names, overwrite)
+
+
+def save_each(
+    path: _Path,
+    labels: npt.ArrayLike,
+    volume: Volume,
+    names: dict[int, str] | None = None,
+    overwrite: bool = True,
+) -> list[Path]:
+    """Write one file for each label that occurs.
+
+    Parameters
+    ----------
+    path : path
+        As for `save`; the label's name is put before its ending:
+        ``organs.stl`` becomes ``organs_liver.stl``.
+    labels, volume, names, overwrite
+        As for `save`.
+
+    Returns
+    -------
+    list of Path
+        The files written, in the order of the labels. Voxels keep their label's number.
+
+    Raises
+    ------
+    BadInput
+        As `save`; also if nothing is labelled.
+    """
+    import numpy as np
+
+    from napari_sightline.io.legend import as_labels, named_labels
+    from napari_sightline.io.mesh import file_name
+
+    format_to_write(path)
+    array = as_labels(labels, volume)
+    ending = ending_of(path)
+    stem = Path(path).name[: -len(ending)]
+    written: list[Path] = []
+    for value, name in named_labels(array, names).items():
+        if not np.any(array == value):
+            continue
+        target = Path(path).with_name(f"{stem}_{file_name(name)}{ending}")
+        if target in written:
+            target = Path(path).with_name(f"{stem}_{file_name(name)}_{value}{ending}")
+        alone = np.where(array == value, array, 0).astype(array.dtype)
+        written.append(save(target, alone, volume, {value: name}, overwrite))
+    if not written:
+        raise BadInput(f"{Path(path).name} would be empty; label something first.")
+    return written
 
 
 def save_image(path: _Path, volume: Volume, overwrite: bool = True) -> Path:
@@ -151,4 +245,17 @@ def save_image(path: _Path, volume: Volume, overwrite: bool = True) -> Path:
     BadInput
         If the file cannot be written.
     """
+    kind = format_to_write(path)
+    if kind == "nrrd":
+        from napari_sightline.io.nrrd import write_nrrd_image
+
+        return write_nrrd_image(path, volume, overwrite)
+    if kind == "tiff":
+        from napari_sightline.io.tiff import write_tiff_image
+
+        return write_tiff_image(path, volume, overwrite)
+    if kind != "nifti":
+        raise BadInput(
+            f"{Path(path).name} cannot hold a scan; end it in .nii.gz, .nii, .nrrd or .tif."
+        )
     return write_image(path, volume, overwrite)

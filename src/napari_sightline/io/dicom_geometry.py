@@ -21,6 +21,7 @@ _SAME = 1e-3  # mm between slices that count as one place
 _EVEN = 0.01  # of a step: rounding
 _UNEVEN = 0.1  # of a step: said, but still one grid
 _TILT = 0.2  # degrees
+_MOST_LEVELS = 20_000
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
@@ -68,7 +69,7 @@ class Stack:
         return max(len(level) for level in self.levels)
 
 
-def stacked(slices: Sequence[Placed], name: str) -> Stack:
+def stacked(slices: Sequence[Placed], name: str, step: float | None = None) -> Stack:
     """Put slices of one orientation and size in order.
 
     Parameters
@@ -77,6 +78,9 @@ def stacked(slices: Sequence[Placed], name: str) -> Stack:
         At least one, in any order.
     name : str
         Of the series, for messages.
+    step : float, optional
+        Millimetres between slices where most of them may be left out, as in a segmentation:
+        any number may then be missing, and nothing is said of it.
 
     Returns
     -------
@@ -98,27 +102,27 @@ def stacked(slices: Sequence[Placed], name: str) -> Stack:
     levels = _channels(levels, notes)
     centres = np.array([positions[level[0]] for level in levels])
     heights = np.array([along[level[0]] for level in levels])
-    filled, index = _gaps(levels, heights, name, notes)
+    filled, index = _gaps(levels, heights, name, notes, step)
     normal = np.cross(axes[0], axes[1])
     if len(centres) > 1:
-        step = (centres[-1] - centres[0]) / index[-1]
-        _check_straight(centres, index, step, name, notes)
-        tilt = np.degrees(np.arccos(np.clip(step @ normal / np.linalg.norm(step), -1, 1)))
+        vector = (centres[-1] - centres[0]) / index[-1]
+        _check_straight(centres, index, vector, name, notes)
+        tilt = np.degrees(np.arccos(np.clip(vector @ normal / np.linalg.norm(vector), -1, 1)))
         if tilt > _TILT:
             notes.append(
                 f"The gantry was tilted by {tilt:.1f} degrees; slices are shifted against each "
                 "other, and positions take that into account."
             )
     else:
-        thickness = first.spacing[2]
+        thickness = step or first.spacing[2]
         if thickness <= 0:
             thickness = 1.0
             notes.append("One slice without a thickness; 1 mm is assumed.")
-        step = normal * thickness
+        vector = normal * thickness
     matrix = np.eye(4)
     matrix[:3, 0] = axes[0] * first.spacing[1]
     matrix[:3, 1] = axes[1] * first.spacing[0]
-    matrix[:3, 2] = step
+    matrix[:3, 2] = vector
     matrix[:3, 3] = centres[0]
     matrix[:3] = _LPS_TO_RAS @ matrix[:3]
     return Stack(filled, matrix, tuple(notes))
@@ -174,6 +178,7 @@ def _gaps(
     heights: npt.NDArray[np.float64],
     name: str,
     notes: list[str],
+    step: float | None,
 ) -> tuple[tuple[tuple[int, ...], ...], npt.NDArray[np.int64]]:
     """Leave room where slices are missing; return levels and the index of each known one."""
     count = len(levels)
@@ -183,11 +188,12 @@ def _gaps(
     base = float(np.median(steps))
     if not np.any(np.abs(steps - base) < _UNEVEN * base):
         base = float(steps.min())
+    base = step or base
     jumps = np.maximum(1, np.rint(steps / base)).astype(np.int64)
     index = np.concatenate([[0], np.cumsum(jumps)])
     uneven = float(np.max(np.abs(steps / jumps - base)) / base)
     missing = int(index[-1] + 1 - count)
-    if uneven > _UNEVEN or missing > count:
+    if uneven > _UNEVEN or missing > (_MOST_LEVELS if step else count):
         raise BadInput(
             f"{name} has slices {steps.min():.3g} to {steps.max():.3g} mm apart, which no single "
             "grid holds; open files of one spacing only, or export the series again."
@@ -199,12 +205,15 @@ def _gaps(
         )
     if not missing:
         return tuple(levels), index
-    places = ", ".join(
-        f"{jump - 1} after slice {at + 1}"
-        for at, jump in zip(index.tolist(), jumps.tolist(), strict=False)
-        if jump > 1
-    )
-    notes.append(f"Missing slices: {places}; they are shown blank, so that the rest lies right.")
+    if not step:
+        places = ", ".join(
+            f"{jump - 1} after slice {at + 1}"
+            for at, jump in zip(index.tolist(), jumps.tolist(), strict=False)
+            if jump > 1
+        )
+        notes.append(
+            f"Missing slices: {places}; they are shown blank, so that the rest lies right."
+        )
     filled: list[tuple[int, ...]] = [()] * int(index[-1] + 1)
     for at, level in zip(index, levels, strict=True):
         filled[int(at)] = level

@@ -179,7 +179,7 @@ def read_header(files: Files, item: Item, keep: Sequence[str] = _TAGS) -> Pictur
         header = parse(stream, item.name, list(keep))
         offset = stream.tell()
     rows, columns = (numbers(header, key) for key in ("Rows", "Columns"))
-    if text(header, "Modality") in _NO_IMAGES and "SEG" not in keep:
+    if text(header, "Modality") in _NO_IMAGES and keep is _TAGS:
         return None
     if rows is None and columns is None:
         return None
