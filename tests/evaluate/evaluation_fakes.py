@@ -27,6 +27,23 @@ class FakeSession:
         self.mask: np.ndarray | None = None
         self.quality = 0.5
         self.name = ""
+        self.names: dict[int, str] = {}
+
+    @property
+    def id(self) -> int:
+        return len(self.names)
+
+    @property
+    def volume_ml(self) -> float:
+        assert self.volume is not None
+        count = 0 if self.mask is None else int(self.mask.sum())
+        return count * float(np.prod(self.volume.spacing)) / 1000
+
+    def accept(self, name: str = "") -> FakeSession:
+        assert self.mask_box is not None and self.mask is not None
+        self.names[len(self.names) + 1] = name
+        self.labels[self.mask_box][self.mask] = len(self.names)
+        return self
 
     @property
     def current(self) -> FakeSession:
@@ -37,6 +54,7 @@ class FakeSession:
 
     def set_volume(self, volume: Volume) -> None:
         self.volume = volume
+        self.labels = np.zeros(volume.shape, np.uint8)
         self.log.append(f"volume {volume.name}")
 
     def new_object(self, name: str = "") -> None:
@@ -67,7 +85,9 @@ class FakeSession:
             self.mask_box, self.mask = (a, b, c), mask[a, b, c]
         else:
             self.mask_box, self.mask = None, None
-        return SimpleNamespace(seconds=0.5, encode_seconds=0.3 if first else 0.0)
+        return SimpleNamespace(
+            seconds=0.5, encode_seconds=0.3 if first else 0.0, quality=self.quality
+        )
 
 
 def make_fake() -> FakeSession:

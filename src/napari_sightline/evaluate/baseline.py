@@ -67,10 +67,10 @@ class GeodesicSettings:
 
     reach: float = 40.0
     appearance: float = 3.0
-    appearance_cap: float = 1.0
+    appearance_cap: float = 2.0
     gradient: float = 2.0
     smoothing: float = 1.0
-    unit_radius: float = 6.0
+    unit_radius: float = 12.0
     correction: float = 1.0
     rivalry: float = 1.0
     retreat: float = 0.85
@@ -79,9 +79,34 @@ class GeodesicSettings:
 
 #: Tuned on the training cases of each set of the shared data.
 TUNED: dict[str, GeodesicSettings] = {
-    "headneck_ct": GeodesicSettings(),
-    "hippocampus_mr": GeodesicSettings(reach=13.0),
-    "sarcoma": GeodesicSettings(reach=100.0),
+    "headneck_ct": GeodesicSettings(
+        reach=28.0,
+        appearance=6.0,
+        gradient=0.0,
+        smoothing=2.0,
+        unit_radius=12.0,
+        correction=1.25,
+        rivalry=0.7,
+        retreat=1.0,
+    ),
+    "hippocampus_mr": GeodesicSettings(
+        reach=13.0,
+        appearance=6.0,
+        appearance_cap=1.0,
+        smoothing=0.0,
+        unit_radius=6.0,
+        correction=1.25,
+        retreat=0.0,
+    ),
+    "sarcoma": GeodesicSettings(
+        reach=100.0,
+        appearance=1.5,
+        gradient=4.0,
+        unit_radius=12.0,
+        correction=2.0,
+        rivalry=0.85,
+        retreat=0.0,
+    ),
 }
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sightline.errors import BadInput
+from napari_sightline.io.targets import write_json
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -127,19 +128,6 @@ def write_cases(path: str | os.PathLike[str], cases: Iterable[EvaluationCase]) -
             entry["modality"] = case.modality
         entries.append(entry)
     return write_json(path, entries)
-
-
-def write_json(path: str | os.PathLike[str], content: object) -> Path:
-    """Write JSON with a sentence, not a traceback, where that fails."""
-    file = Path(path)
-    try:
-        file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise BadInput(
-            f"The file {str(file)!r} cannot be written ({error.strerror}); "
-            "give a path in a folder that exists and is yours."
-        ) from error
-    return file
 
 
 def list_cases(

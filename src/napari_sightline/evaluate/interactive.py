@@ -221,9 +221,9 @@ def _start(factory: SessionFactory, jobs: int) -> None:
     """Prepare a worker process: its share of the threads and a session."""
     import os
 
-    import torch
-
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
+    # Read when torch is first imported, which a fresh process has not done yet.
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    os.environ.update(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads)
     _worker["session"] = factory()
     _worker["session"].load()
 
