@@ -22,6 +22,7 @@ from typing import Any, cast
 
 from napari_sightline.errors import BadInput
 from napari_sightline.io.nifti_header import reading
+from napari_sightline.io.quiet import quiet
 
 __all__ = ["Files", "Item", "looks_like_dicom", "numbers", "parse", "private_words", "scrubbed"]
 
@@ -257,8 +258,7 @@ def parse(stream: Any, name: str, tags: list[str] | None = None, pixels: bool = 
     import pydicom
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they quote values, and those may name a patient
+        with quiet():
             _refuse_bomb(stream, name)
             dataset = pydicom.dcmread(
                 stream, stop_before_pixels=not pixels, force=True, specific_tags=tags

@@ -38,7 +38,7 @@ class Placed(Protocol):
 
     @property
     def spacing(self) -> tuple[float, ...]:
-        """Millimetres between rows, between columns, and (0: unknown) between slices."""
+        """Millimetres between rows, between columns, between slices; 0 where unknown."""
 
     @property
     def rank(self) -> tuple[float, ...]:
@@ -92,13 +92,16 @@ def stacked(slices: Sequence[Placed], name: str, step: float | None = None) -> S
         If the slices do not lie on one grid.
     """
     first = slices[0]
+    rows, columns = (size or 1.0 for size in first.spacing[:2])
+    notes: list[str] = []
+    if not all(first.spacing[:2]):
+        notes.append("The file gives no size of its pixels; 1 mm is assumed.")
     axes = _axes(first.orientation)
     if axes is None or any(piece.position is None for piece in slices):
-        return _unplaced(slices)
+        return _unplaced(slices, rows, columns, notes)
     positions = np.array([piece.position for piece in slices])
     along = positions @ np.cross(axes[0], axes[1])
     levels = _levels(along, [piece.rank for piece in slices])
-    notes: list[str] = []
     levels = _channels(levels, notes)
     centres = np.array([positions[level[0]] for level in levels])
     heights = np.array([along[level[0]] for level in levels])
@@ -120,8 +123,8 @@ def stacked(slices: Sequence[Placed], name: str, step: float | None = None) -> S
             notes.append("One slice without a thickness; 1 mm is assumed.")
         vector = normal * thickness
     matrix = np.eye(4)
-    matrix[:3, 0] = axes[0] * first.spacing[1]
-    matrix[:3, 1] = axes[1] * first.spacing[0]
+    matrix[:3, 0] = axes[0] * columns
+    matrix[:3, 1] = axes[1] * rows
     matrix[:3, 2] = vector
     matrix[:3, 3] = centres[0]
     matrix[:3] = _LPS_TO_RAS @ matrix[:3]
@@ -139,14 +142,13 @@ def _axes(orientation: tuple[float, ...] | None) -> npt.NDArray[np.float64] | No
     return axes
 
 
-def _unplaced(slices: Sequence[Placed]) -> Stack:
+def _unplaced(slices: Sequence[Placed], rows: float, columns: float, notes: list[str]) -> Stack:
     """Stack slices whose file says nothing of their place, by number."""
     order = sorted(range(len(slices)), key=lambda i: slices[i].rank)
-    rows, columns, between = slices[0].spacing
-    matrix = np.diag([-columns, -rows, between or 1.0, 1.0])
+    matrix = np.diag([-columns, -rows, slices[0].spacing[2] or 1.0, 1.0])
     note = "The file gives no positions; left and right may be swapped"
     note += "." if len(slices) == 1 else ", and slices lie in the order of their numbers."
-    return Stack(tuple((i,) for i in order), matrix, (note,))
+    return Stack(tuple((i,) for i in order), matrix, (*notes, note))
 
 
 def _levels(

@@ -7,7 +7,6 @@ through pydicom's decoders, after what the stream claims was compared with the h
 from __future__ import annotations
 
 import struct
-import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from napari_sightline.errors import BadInput
 from napari_sightline.io.dicom_files import Files, parse, text
 from napari_sightline.io.dicom_series import Frame, Picture
 from napari_sightline.io.nifti import check_memory
+from napari_sightline.io.quiet import quiet
 from napari_sightline.orientation import Array
 
 __all__ = ["read_frames"]
@@ -214,12 +214,11 @@ class _Reader:
             self._last = (picture, dataset)
         dataset = self._last[1]
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with quiet():
                 values = _decode(dataset, picture, frame.number)
-        except (BadInput, MemoryError):
+        except (BadInput, MemoryError, KeyboardInterrupt, SystemExit):
             raise
-        except Exception as error:
+        except BaseException as error:  # a decoder in Rust panics beside Exception
             if "decompress" in str(error) and "missing dependencies" in str(error):
                 raise BadInput(
                     f"{picture.item.name} is compressed in a way that needs more decoders; "

@@ -6,7 +6,6 @@ Written through highdicom, with SNOMED CT codes where a name is known; read with
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from napari_sightline.io.dicom_geometry import stacked
 from napari_sightline.io.dicom_series import Frame, Picture, frames_of, read_header
 from napari_sightline.io.legend import as_labels, colour_of, named_labels
 from napari_sightline.io.nifti import check_memory
+from napari_sightline.io.quiet import quiet
 from napari_sightline.orientation import Array
 from napari_sightline.volume import Volume
 
@@ -131,8 +131,7 @@ def _plane(picture: Picture, dataset: Any, number: int, name: str) -> Array:
     damaged = BadInput(f"{name} has damaged pixel data; copy or export it again.")
     pixels = picture.rows * picture.columns
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             if picture.syntax not in _NATIVE:
                 from pydicom.pixels.utils import pixel_array
 
@@ -149,9 +148,9 @@ def _plane(picture: Picture, dataset: Any, number: int, name: str) -> Array:
             start = number * pixels * dtype.itemsize
             flat = np.frombuffer(data[start : start + pixels * dtype.itemsize], dtype)
             return flat.reshape(picture.rows, picture.columns)
-    except MemoryError:
+    except (MemoryError, KeyboardInterrupt, SystemExit):
         raise
-    except Exception:  # too short, missing, or undecodable
+    except BaseException:  # too short, missing, or undecodable
         raise damaged from None
 
 
@@ -251,8 +250,7 @@ def write_dicom_seg(
     sources, planes = _sources(header, numbered, volume)
     bits = len(named) * numbered.size / 8
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             segmentation = highdicom.seg.Segmentation(
                 source_images=sources,
                 pixel_array=planes,

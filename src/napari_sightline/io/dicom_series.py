@@ -305,13 +305,13 @@ def _first(dataset: Any, keyword: str) -> Any:
 
 
 def _spacing(measures: Any, header: Any) -> tuple[float, ...]:
-    """Millimetres between rows, columns, slices (0: unknown)."""
+    """Millimetres between rows, columns, slices; 0 where unknown."""
     for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
         plane = numbers(measures, keyword, 2) or numbers(header, keyword, 2)
         if plane and min(plane) > 0:
             break
     else:
-        plane = (1.0, 1.0)
+        plane = (0.0, 0.0)
     for keyword in ("SpacingBetweenSlices", "SliceThickness"):
         between = numbers(measures, keyword) or numbers(header, keyword)
         if between and between[0]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ import numpy as np
 
 from napari_sightline.errors import BadInput
 from napari_sightline.io.nifti_header import reading
+from napari_sightline.io.quiet import quiet
 from napari_sightline.orientation import Affine
 
 __all__ = ["NrrdFile", "open_nrrd"]
@@ -97,8 +97,7 @@ def open_nrrd(path: Path) -> NrrdFile:
     end = re.search(rb"\r?\n\r?\n", start)
     lines = start[: end.start() if end else len(start)].splitlines()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             fields = nrrd.read_header(line.decode("utf-8") + "\n" for line in lines)
         shape = tuple(int(n) for n in np.atleast_1d(fields["sizes"]))
         if len(shape) != int(fields["dimension"]):

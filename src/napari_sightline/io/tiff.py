@@ -11,7 +11,6 @@ import json
 import math
 import os
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from napari_sightline.io.atomic import replacing
 from napari_sightline.io.legend import as_labels, named_labels
 from napari_sightline.io.nifti import check_memory, modality_of
 from napari_sightline.io.nifti_header import reading
+from napari_sightline.io.quiet import quiet
 from napari_sightline.orientation import Array
 from napari_sightline.volume import Volume, choose_channel
 
@@ -105,17 +105,15 @@ def _read(path: Path, channel: int | None) -> tuple[Volume, dict[int, str]]:
     with reading(path):
         size = path.stat().st_size
         try:
-            with warnings.catch_warnings(), _silent():
-                warnings.simplefilter("ignore")
-                with tifffile.TiffFile(path) as tiff:
-                    if not tiff.series:
-                        raise damaged
-                    series = tiff.series[0]
-                    axes, shape = str(series.axes), tuple(int(n) for n in series.shape)
-                    _check_size(series, shape, size, path.name)
-                    steps, notes = _spacing(tiff)
-                    ours = _ours(series)
-                    array = np.asarray(series.asarray(maxworkers=1))
+            with quiet(), tifffile.TiffFile(path) as tiff:
+                if not tiff.series:
+                    raise damaged
+                series = tiff.series[0]
+                axes, shape = str(series.axes), tuple(int(n) for n in series.shape)
+                _check_size(series, shape, size, path.name)
+                steps, notes = _spacing(tiff)
+                ours = _ours(series)
+                array = np.asarray(series.asarray(maxworkers=1))
         except BadInput:
             raise
         except (FileNotFoundError, PermissionError, MemoryError):
@@ -146,24 +144,6 @@ def _read(path: Path, channel: int | None) -> tuple[Volume, dict[int, str]]:
     name = re.sub(r"(\.ome)?\.tiff?$", "", path.name, flags=re.IGNORECASE)
     notes = (*notes, *chosen, *volume.notes)
     return replace(volume, name=name, source=path, notes=notes), ours.get("names", {})
-
-
-def _silent() -> Any:
-    """Keep tifffile's log quiet: damage is told in our own sentence."""
-    import logging
-    from contextlib import contextmanager
-
-    @contextmanager
-    def quiet() -> Any:
-        log = logging.getLogger("tifffile")
-        before = log.disabled
-        log.disabled = True
-        try:
-            yield
-        finally:
-            log.disabled = before
-
-    return quiet()
 
 
 def _check_size(series: Any, shape: tuple[int, ...], size: int, name: str) -> None:
@@ -333,10 +313,9 @@ def _write(
         options["compression"] = "zlib"
     with replacing(path, overwrite) as temporary:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                with tifffile.TiffWriter(temporary, imagej=imagej, ome=not imagej) as tiff:
-                    tiff.write(np.ascontiguousarray(stack), **options)
+            kind: dict[str, Any] = {"imagej": imagej, "ome": not imagej}
+            with quiet(), tifffile.TiffWriter(temporary, **kind) as tiff:
+                tiff.write(np.ascontiguousarray(stack), **options)
         except (ValueError, TypeError, RuntimeError):
             raise BadInput(
                 f"{path.name} cannot hold {stack.dtype} voxels of shape {stack.shape}; "
