@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from napari_sightline import __version__
+from napari_sightline.cli_files import add_file_commands
 from napari_sightline.errors import BadInput, SightlineError
 
 if TYPE_CHECKING:
@@ -203,6 +204,9 @@ def demo(
         write_json(json, {"organs": organs_as_json(shown.organs, shown.volume)})
     if window:
         open_window([shown.scan, shown.mask])
+
+
+add_file_commands(app)
 
 
 @evaluating.command("cases")
