@@ -14,7 +14,10 @@ from napari_sightline.errors import BadInput, Cancelled
 from napari_sightline.models.intensity import Intensity
 from napari_sightline.models.promptable import Decoded
 from napari_sightline.prompts import Box, MaskPrompt, Point, Scribble
+from napari_sightline.segment import scale
+from napari_sightline.segment.constrain import CLEAR, heed
 from napari_sightline.segment.interactive import MaskUpdate, Session
+from napari_sightline.segment.region import plan
 from napari_sightline.segment.state import PackedMask
 from napari_sightline.volume import Volume
 
@@ -244,7 +247,9 @@ def test_boxes_and_scribbles_reach_the_model() -> None:
     points, codes, _ = model.decoded[-1]
     assert codes[:2].tolist() == [4, 5]
     assert set(codes[2:].tolist()) == {2}
-    np.testing.assert_allclose(points[1] - points[0], [19, 20, 22])
+    # From centre to centre of the outermost voxels of the model's own, finer grid.
+    size = np.array([20, 21, 23]) / scale.FINEST - 1
+    np.testing.assert_allclose(points[1] - points[0], size, rtol=1e-5)
 
 
 def test_bad_prompts_leave_everything_as_it_was() -> None:
@@ -324,6 +329,30 @@ def test_a_new_volume_lets_go_of_the_old_one() -> None:
     assert gone() is None
     assert not session.labels.any() and session.labels.shape == (9, 9, 9)
     assert len(session.objects) == 1
+
+
+@pytest.mark.parametrize("positive", [True, False])
+def test_a_click_that_the_model_did_not_heed_is_given_its_surroundings(positive: bool) -> None:
+    region = plan((40, 40, 40), (1, 1, 1), 1.0, np.array([20.0, 20, 20]), 48**3)
+    wrong = -3.0 if positive else 3.0
+    logits = np.full(region.shape, wrong, np.float32)
+    first, last = Point((5, 5, 5), not positive), Point((20, 20, 20), positive)
+    out = heed(logits, region, (first, last))
+    at = tuple(np.rint(region.to_region(np.array(last.position))).astype(int))
+    assert out[at] == pytest.approx(CLEAR if positive else -CLEAR)
+    changed = int(((out > 0) == positive).sum())
+    assert 30 < changed < 2000
+    far = tuple(np.rint(region.to_region(np.array(first.position))).astype(int))
+    assert out[far] == pytest.approx(wrong, abs=1e-3)
+    # A rival close by keeps its place.
+    rival = Point((20, 20, 22), not positive)
+    narrow = heed(logits, region, (rival, last))
+    assert ((narrow > 0) == positive).sum() < changed / 3
+    there = tuple(np.rint(region.to_region(np.array(rival.position))).astype(int))
+    assert (narrow[there] > 0) != positive
+    # Heeded clicks, and a first click alone, change nothing.
+    np.testing.assert_array_equal(heed(-logits, region, (first, last)), -logits)
+    np.testing.assert_array_equal(heed(logits, region, (last,)), logits)
 
 
 @given(st.integers(0, 2**32 - 1))

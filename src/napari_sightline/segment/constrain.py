@@ -5,7 +5,52 @@ from __future__ import annotations
 import numpy as np
 
 from napari_sightline.prompts import Point, Prompt, Scribble
+from napari_sightline.segment.region import Region
 from napari_sightline.volume import Box3, Volume
+
+#: How far, in voxels of the region, an unheeded click reaches (standard deviation).
+REACH = 3.0
+#: Logit that it gets.
+CLEAR = 1.5
+
+
+def heed(logits: np.ndarray, region: Region, prompts: tuple[Prompt, ...]) -> np.ndarray:
+    """Lift or lower logits round the last click where the model left it on the wrong side.
+
+    Adds a Gaussian that brings the click to `CLEAR` on its own side, narrower where a click of the
+    other sign is near. Later clicks start from the result.
+
+    Parameters
+    ----------
+    logits : numpy.ndarray
+        ``(D, H, W)`` on `region`; not changed.
+    region : Region
+        The working grid.
+    prompts : tuple of Prompt
+        In the order they were placed; only a click that comes last is looked at, and not if it is
+        the only prompt, which says nothing of the object's size.
+    """
+    last = prompts[-1]
+    if len(prompts) < 2 or not isinstance(last, Point):
+        return logits
+    centre = region.to_region(np.array(last.position))
+    voxel = tuple(int(v) for v in np.rint(centre).clip(0, np.array(logits.shape) - 1))
+    value = float(logits[voxel])
+    if (value > 0) == last.positive:
+        return logits
+    others = [
+        float(np.linalg.norm(region.to_region(np.array(p.position)) - centre))
+        for p in prompts[:-1]
+        if isinstance(p, Point) and p.positive != last.positive
+    ]
+    width = max(0.5, min([REACH, *(d / 2.5 for d in others)]))
+    axes = [
+        np.exp(-((np.arange(n) - v) ** 2) / (2 * width**2))
+        for n, v in zip(logits.shape, voxel, strict=True)
+    ]
+    lift = (CLEAR if last.positive else -CLEAR) - value
+    bump = axes[0][:, None, None] * axes[1][:, None] * axes[2]
+    return (logits + lift * bump).astype(np.float32)
 
 
 def enforce(

@@ -19,7 +19,7 @@ from napari_sightline.errors import BadInput, Cancelled
 from napari_sightline.models.intensity import Intensity
 from napari_sightline.prompts import MaskPrompt, Prompt
 from napari_sightline.segment import scale
-from napari_sightline.segment.constrain import enforce
+from napari_sightline.segment.constrain import enforce, heed
 from napari_sightline.segment.region import Region
 from napari_sightline.segment.state import PackedLogits, PackedMask, SegmentObject, Step, union
 from napari_sightline.segment.tokens import prompt_tokens, start_logits
@@ -405,16 +405,16 @@ class Session:
 
         found = scale.settle(volume, region, previous, prompts, decode)
         _check(cancel)
-        box, logits = scale.native(volume, found.region, found.logits, prompts)
+        working = heed(found.logits, found.region, prompts)
+        box, logits = scale.native(volume, found.region, working, prompts)
         mask = enforce(logits > 0, box, prompts, volume, found.region.spacing)
         if self._labels is not None:
             mask &= self._labels[box] == 0
-        packed = PackedLogits.of(found.region, found.logits)
+        packed = PackedLogits.of(found.region, working)
         return Step(prompts, PackedMask.of(mask, box), packed, found.quality), (box, logits)
 
     def _take_mask(self, prompts: tuple[Prompt, ...]) -> tuple[Step, None]:
-        """Union of masks given as prompts, cut to the volume and to free voxels."""
-        volume = self._need_volume()
+        """Union of masks given as prompts, cut to free voxels."""
         whole: Box3 | None = None
         for prompt in prompts:
             low, high = prompt.bounds
@@ -429,7 +429,6 @@ class Session:
             mask |= PackedMask.of(prompt.mask, (a, b, c)).paint(whole)
         if self._labels is not None:
             mask &= self._labels[whole] == 0
-        del volume
         return Step(prompts, PackedMask.of(mask, whole)), None
 
     def _update(

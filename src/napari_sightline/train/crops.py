@@ -28,7 +28,7 @@ class Crop:
 def choose_spacing(rng: np.random.Generator, native: float, extent: float, size: int) -> float:
     """Draw a working spacing, mm: mostly near the scan's own, else so that the object fits."""
     if rng.random() < 0.75:
-        return float(native * np.exp(rng.uniform(np.log(0.85), np.log(1.7))))
+        return float(native * np.exp(rng.uniform(np.log(0.6), np.log(1.5))))
     fine = max(extent / (1.3 * size), 0.5 * native)
     coarse = max(min(extent / 7, 4 * native), 1.1 * fine)
     return float(np.exp(rng.uniform(np.log(fine), np.log(coarse))))

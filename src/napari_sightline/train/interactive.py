@@ -30,16 +30,16 @@ from napari_sightline.train.painted import painted_crop, shape_crop
 
 #: How often each set is drawn; sets that are missing leave their share to the others.
 SHARES = {
-    "headneck_ct": 0.42,
+    "headneck_ct": 0.48,
     "hippocampus_mr": 0.13,
-    "sarcoma": 0.27,
-    "labels": 0.12,
+    "sarcoma": 0.23,
+    "labels": 0.1,
     "shapes": 0.06,
 }
 #: Side of a crop, crops a step and process, how often at the start and at the end of a run.
-SIZES = ((32, 5, 0.3, 0.05), (48, 2, 0.35, 0.25), (64, 1, 0.31, 0.55), (96, 1, 0.04, 0.15))
+SIZES = ((32, 5, 0.3, 0.05), (48, 2, 0.35, 0.3), (64, 1, 0.31, 0.5), (96, 1, 0.04, 0.15))
 #: Prompts placed one after the other, and how often.
-CLICKS = ((1, 0.3), (2, 0.33), (3, 0.2), (4, 0.1), (6, 0.07))
+CLICKS = ((1, 0.15), (2, 0.2), (3, 0.25), (4, 0.22), (6, 0.18))
 
 
 @dataclass(frozen=True)
