@@ -32,6 +32,7 @@ def write_weights(
     }
     temporary = path.with_name(path.name + ".tmp")
     save_file(half, temporary, metadata)
+    temporary.chmod(0o644)  # safetensors writes for its owner alone; weights are for everyone
     temporary.replace(path)
 
 
