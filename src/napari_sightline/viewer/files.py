@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.utils.notifications import show_error
+from napari.utils.notifications import show_error, show_info
 
 from napari_sightline.errors import BadInput, SightlineError
-from napari_sightline.io import load, load_labels, save
+from napari_sightline.io import load, load_labels, save, save_image
+from napari_sightline.io.formats import format_of
 from napari_sightline.orientation import Array
 from napari_sightline.viewer.bridge import KEY, image_layer, placed
 from napari_sightline.viewer.colours import label_colours
@@ -23,48 +24,64 @@ LayerData = tuple[Any, dict[str, Any], str]
 #: What a reader returns when it has told the user itself why there is nothing to show.
 _NOTHING: list[tuple[None]] = [(None,)]
 _MOST_LABELS = 4096
+_SLICES = (".dcm", ".ima")
+_ENDINGS = (*_SLICES, ".nii", ".nii.gz", ".nrrd", ".nhdr", ".tif", ".tiff", ".zip")
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[Any]] | None:
-    """Offer to read NIfTI files (npe2 reader).
+    """Offer to read scans and labels (npe2 reader).
 
     Parameters
     ----------
     path : str or sequence of str
-        One file or several; several become a layer each.
+        One file or folder, or several; several become a layer each, but several DICOM files
+        are slices of series.
 
     Returns
     -------
     callable or None
     """
     paths = [path] if isinstance(path, str) else list(path)
-    if not all(name.lower().endswith((".nii", ".nii.gz")) for name in paths):
-        return None
-    return read
+    known = all(name.lower().endswith(_ENDINGS) or Path(name).is_dir() for name in paths)
+    return read if known else None
 
 
 def read(path: str | Sequence[str]) -> list[Any]:
-    """Open NIfTI files as image layers, label maps as labels layers.
+    """Open scans as image layers, label maps as labels layers.
 
-    A file that cannot be used is told in one sentence and left out.
+    Each DICOM series becomes a layer; what is odd about one is told. A file that cannot be
+    used is told in one sentence and left out.
     """
     paths = [path] if isinstance(path, str) else list(path)
     layers: list[Any] = []
-    for name in paths:
+    slices = [name for name in paths if name.lower().endswith(_SLICES)]
+    together = [slices] if len(slices) > 1 else []
+    for source in (*together, *(name for name in paths if not together or name not in slices)):
         try:
-            layers.append(apart(lambda name=name: _open(name)))  # type: ignore[misc]
+            layers += apart(lambda source=source: _open(source))  # type: ignore[misc]
         except SightlineError as error:
             show_error(str(error))
     return layers or list(_NOTHING)
 
 
-def _open(path: str) -> LayerData:
-    """Read one file as layer data."""
-    volume = load(path)
+def _open(source: str | list[str]) -> list[LayerData]:
+    """Read one file, or one pile of DICOM files, as layer data."""
+    kind = format_of(source)
+    if kind == "dicom":
+        from napari_sightline.io.dicom import read_all_series
+
+        volumes = read_all_series(source)
+        for volume in volumes:
+            if volume.notes:
+                show_info(f"{volume.name}: {' '.join(volume.notes)}")
+        return [image_layer(volume) for volume in volumes]
+    assert isinstance(source, str)
+    if kind == "dicom-seg" or source.lower().endswith(".seg.nrrd"):
+        return [labels_layer(*load_labels(source))]
+    volume = load(source)
     if looks_like_labels(volume):
-        labels, names = load_labels(path)
-        return labels_layer(labels, names)
-    return image_layer(volume)
+        return [labels_layer(*load_labels(source))]
+    return [image_layer(volume)]
 
 
 def looks_like_labels(volume: Volume) -> bool:
@@ -112,12 +129,12 @@ def labels_layer(
 
 
 def write_labels(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
-    """Save a labels layer as NIfTI, on the scan's own grid where it is known (npe2 writer).
+    """Save a labels layer on the scan's own grid where it is known (npe2 writer).
 
     Parameters
     ----------
     path : str
-        Ends in ``.nii`` or ``.nii.gz``.
+        Its ending chooses the format, see `napari_sightline.save`.
     data : ndarray
         Labels in the layer's order.
     meta : mapping
@@ -133,6 +150,30 @@ def write_labels(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
         volume = grid_of(array, meta)
         names = names_of(meta)
         written = apart(lambda: save(path, array.reshape(volume.shape), volume, names))
+    except SightlineError as error:
+        show_error(str(error))
+        return []
+    return [os.fspath(written)]
+
+
+def write_scan(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
+    """Save an image layer on its own grid where that is known (npe2 writer).
+
+    Parameters
+    ----------
+    path, data, meta
+        As for `write_labels`.
+
+    Returns
+    -------
+    list of str
+        The file written; empty where it could not be, which is told in one sentence.
+    """
+    try:
+        array = np.asarray(data)
+        volume = grid_of(array, meta)
+        volume = replace(volume, data=array.reshape(volume.shape))
+        written = apart(lambda: save_image(path, volume))
     except SightlineError as error:
         show_error(str(error))
         return []
