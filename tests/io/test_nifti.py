@@ -486,7 +486,7 @@ def test_the_same_labels_give_the_same_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "labels", "fault"),
     [
-        ("mask.png", ramp(), "no name for a NIfTI file; end it in .nii.gz or .nii"),
+        ("mask.png", ramp(), "has no ending that can be written; end it in"),
         ("mask.nii", ramp((5, 6, 8)), "made on this volume"),
         ("mask.nii", ramp((5, 6)), "made on this volume"),
         ("mask.nii", ramp(dtype="f4"), "convert them to whole numbers"),
