@@ -297,7 +297,7 @@ def test_bad_prompts_and_options(
     assert not fake.prompts
 
 
-@pytest.mark.parametrize("name", ["mask.dcm", "mask", "nowhere/mask.nii.gz"])
+@pytest.mark.parametrize("name", ["mask.bmp", "mask", "nowhere/mask.nii.gz"])
 def test_out_that_cannot_be_written(
     run: Run, fake: FakeSession, image: Path, tmp_path: Path, name: str
 ) -> None:

@@ -7,6 +7,7 @@ command that needs it.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -52,6 +53,9 @@ Json = Annotated[Path | None, typer.Option("--json", help="Write the figures to 
 
 def main() -> None:
     """Run the command; a mistake of the user costs one sentence and exit code 2."""
+    if "bench" not in sys.argv:
+        # Threads that spin while they wait starve each other where cores are shared.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except SightlineError as error:
@@ -85,7 +89,9 @@ def _options(
 @app.command()
 def segment(
     image: Annotated[Path, typer.Argument(help="The scan.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Mask to write, .nii.gz or .nii.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option(help="Mask to write, such as mask.nii.gz.", show_default=False)
+    ],
     click: Annotated[
         list[str] | None,
         typer.Option(
@@ -112,6 +118,7 @@ def segment(
     channel: Annotated[
         int | None, typer.Option(help="Channel or time point of a 4D image, from 0.")
     ] = None,
+    series: Annotated[str | None, typer.Option(help="Name or number of a DICOM series.")] = None,
     picture: Annotated[
         Path | None, typer.Option(help="Draw three planes into this .png file too.")
     ] = None,
@@ -128,6 +135,7 @@ def segment(
     """
     from napari_sightline.evaluate.console import progress
     from napari_sightline.io import load, save
+    from napari_sightline.io.formats import LABEL_ENDINGS
     from napari_sightline.io.picture import Shown, save_picture
     from napari_sightline.io.prompt_text import read_prompts
     from napari_sightline.io.targets import check_target, write_json
@@ -135,10 +143,10 @@ def segment(
 
     if not (click or mm or box):
         raise BadInput("There is nothing to go by; give one or more of --click, --mm and --box.")
-    check_target(out, (".nii.gz", ".nii"))
+    check_target(out, tuple(LABEL_ENDINGS))
     check_target(picture, (".png",))
     check_target(json)
-    volume = load(image, channel)
+    volume = load(image, channel, int(series) if series and series.isdigit() else series)
     for note in volume.notes:
         print(note, file=sys.stderr)
     prompts = read_prompts(volume, box or [], click or [], mm or [])
@@ -290,7 +298,7 @@ def bench_the_click(
     json: Json = None,
 ) -> None:
     """Time a click in regions of 96^3 and 128^3, beside one pass of nnU-Net's network."""
-    from napari_sightline.evaluate.bench import SIZES, bench_click, table_of
+    from napari_sightline.evaluate.bench import SIZES, bench_click, summary, table_of
     from napari_sightline.evaluate.console import progress, show
     from napari_sightline.io.targets import check_target, write_json
     from napari_sightline.models import load_model
@@ -300,16 +308,8 @@ def bench_the_click(
         result = bench_click(
             load_model("sightline-3d", device, weights), repeats, SIZES, peer, tell
         )
-    click = result["click"]
-    show(table_of(click))
-    if click["ratio"] is not None:
-        print(
-            f"One pass of nnU-Net's network at 192^3: {click['nnunet_pass_s']:.1f} s, "
-            f"{click['ratio']:.0f} times a click at 96^3."
-        )
-    else:
-        print(click["note"])
-    print(f"{result['machine']}, {result['threads']} threads, version {result['version']}")
+    show(table_of(result["click"]))
+    print(summary(result))
     if json is not None:
         write_json(json, result)
 

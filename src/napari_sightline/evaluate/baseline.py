@@ -67,10 +67,10 @@ class GeodesicSettings:
 
     reach: float = 40.0
     appearance: float = 3.0
-    appearance_cap: float = 2.0
+    appearance_cap: float = 1.0
     gradient: float = 2.0
     smoothing: float = 1.0
-    unit_radius: float = 12.0
+    unit_radius: float = 6.0
     correction: float = 1.0
     rivalry: float = 1.0
     retreat: float = 0.85
@@ -82,6 +82,7 @@ TUNED: dict[str, GeodesicSettings] = {
     "headneck_ct": GeodesicSettings(
         reach=28.0,
         appearance=6.0,
+        appearance_cap=2.0,
         gradient=0.0,
         smoothing=2.0,
         unit_radius=12.0,
@@ -92,16 +93,13 @@ TUNED: dict[str, GeodesicSettings] = {
     "hippocampus_mr": GeodesicSettings(
         reach=13.0,
         appearance=6.0,
-        appearance_cap=1.0,
         smoothing=0.0,
-        unit_radius=6.0,
         correction=1.25,
         retreat=0.0,
     ),
     "sarcoma": GeodesicSettings(
-        reach=100.0,
-        appearance=1.5,
-        gradient=4.0,
+        reach=85.0,
+        appearance_cap=2.0,
         unit_radius=12.0,
         correction=2.0,
         rivalry=0.85,

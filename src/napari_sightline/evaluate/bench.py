@@ -27,6 +27,7 @@ from napari_sightline.evaluate.report import machine
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from torch import nn
 
     from napari_sightline.models.promptable import Promptable
 
@@ -118,22 +119,29 @@ def table_of(click: dict[str, Any]) -> Table:
     return made
 
 
-def time_peer(size: int = PEER_SIZE, passes: int = 1) -> float:
-    """Seconds of one pass of nnU-Net's residual encoder network with random weights.
+def summary(result: dict[str, Any]) -> str:
+    """Two lines on a result of `bench_click`: the ratio, and what it was measured on."""
+    click = result["click"]
+    line = click.get("note") or (
+        f"One pass of nnU-Net's network at {PEER_SIZE}^3: {click['nnunet_pass_s']:.1f} s, "
+        f"{click['ratio']:.0f} times a click at {SIZES[0]}^3."
+    )
+    threads, version = result["threads"], result["version"]
+    return f"{line}\n{result['machine']}, {threads} threads, version {version}"
 
-    The large preset ("ResEnc L") as nnInteractive uses it: 6 stages, 102 million parameters,
-    float32. Timing does not depend on the weights.
+
+def peer_network() -> nn.Module:
+    """Build nnU-Net's residual encoder network with random weights.
 
     Raises
     ------
     BadInput
-        Where `dynamic_network_architectures` is not installed or memory does not suffice.
+        Where `dynamic_network_architectures` is not installed.
     """
-    import torch
     from torch import nn
 
     try:
-        from dynamic_network_architectures.architectures.unet import (  # type: ignore[import-not-found, unused-ignore]
+        from dynamic_network_architectures.architectures.unet import (  # type: ignore[import-not-found, import-untyped, unused-ignore]
             ResidualEncoderUNet,
         )
     except ImportError as error:
@@ -141,7 +149,7 @@ def time_peer(size: int = PEER_SIZE, passes: int = 1) -> float:
             "The comparison with nnU-Net's network was skipped because it is not installed; "
             "install it with: pip install dynamic-network-architectures."
         ) from error
-    network = ResidualEncoderUNet(
+    return ResidualEncoderUNet(
         input_channels=PEER_CHANNELS,
         n_stages=6,
         features_per_stage=[32, 64, 128, 256, 320, 320],
@@ -158,6 +166,22 @@ def time_peer(size: int = PEER_SIZE, passes: int = 1) -> float:
         nonlin_kwargs={"inplace": True},
         deep_supervision=False,
     ).eval()
+
+
+def time_peer(size: int = PEER_SIZE, passes: int = 1) -> float:
+    """Seconds of one pass of nnU-Net's residual encoder network with random weights.
+
+    The large preset ("ResEnc L") as nnInteractive uses it: 6 stages, 102 million parameters,
+    float32. Timing does not depend on the weights.
+
+    Raises
+    ------
+    BadInput
+        Where `dynamic_network_architectures` is not installed or memory does not suffice.
+    """
+    import torch
+
+    network = peer_network()
     seconds = []
     try:
         with torch.inference_mode():

@@ -224,6 +224,7 @@ def _start(factory: SessionFactory, jobs: int) -> None:
     # Read when torch is first imported, which a fresh process has not done yet.
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     os.environ.update(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # cores are shared: do not spin
     _worker["session"] = factory()
     _worker["session"].load()
 
