@@ -16,7 +16,7 @@ import numpy as np
 import pint
 
 from napari_sightline.errors import BadInput
-from napari_sightline.orientation import Affine, Array, as_points
+from napari_sightline.orientation import Affine, Array, Points, as_points
 from napari_sightline.volume import Volume
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ KEY = "sightline"
 AXES = ("superior", "posterior", "left")
 #: Window of a CT when it is opened, HU: soft tissue.
 SOFT_TISSUE = (-160.0, 240.0)
+_CT_RANGE = (-1024.0, 3071.0)
 # Superior, posterior, left from scanner right, anterior, superior.
 _TO_WORLD = np.array([[0, 0, 1], [0, -1, 0], [-1, 0, 0]], float)
 _THIN = 48  # voxels along an axis that are looked at for the contrast
@@ -77,15 +78,38 @@ def contrast(volume: Volume) -> tuple[float, float]:
     """Grey levels to begin with: soft tissue for CT, else from the values themselves."""
     if volume.modality == "CT":
         return SOFT_TISSUE
-    steps = (max(1, n // _THIN) for n in volume.shape)
-    values = np.asarray(volume.data[tuple(slice(None, None, s) for s in steps)], np.float64)
-    values = values[np.isfinite(values)]
-    if not values.size:
-        return 0.0, 1.0
+    values = _thinned(volume)
     low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
     if not low < high:
         low, high = float(values.min()), float(values.max())
     return (low, high) if low < high else (low, low + 1.0)
+
+
+def widen_range(layer: Image) -> None:
+    """Let the contrast slider of a layer that we opened reach beyond its first window.
+
+    napari takes the first window for all there is, and a reader cannot say otherwise.
+    """
+    layer = bare(layer)
+    volume = layer.metadata.get(KEY, {}).get("volume")
+    if not isinstance(volume, Volume) or layer.rgb:
+        return
+    low, high = layer.contrast_limits
+    if list(layer.contrast_limits_range) != [low, high]:
+        return
+    values = np.array(_CT_RANGE) if volume.modality == "CT" else _thinned(volume)
+    layer.contrast_limits_range = (
+        min(low, float(values.min())),
+        max(high, float(values.max())),
+    )
+
+
+def _thinned(volume: Volume) -> Array:
+    """Finite values of some of the voxels, at least one value."""
+    steps = (max(1, n // _THIN) for n in volume.shape)
+    values = np.asarray(volume.data[tuple(slice(None, None, s) for s in steps)], np.float64)
+    values = values[np.isfinite(values)]
+    return values if values.size else np.zeros(1)
 
 
 # ---- from a layer to a volume
@@ -276,15 +300,38 @@ def grid_like(image: Image) -> dict[str, Any]:
     }
 
 
+def slice_at(
+    image: Image, point: Sequence[float], order: Sequence[int], units: Sequence[Any] | None = None
+) -> tuple[int, int]:
+    """Tell which slice of an image a viewer shows.
+
+    Parameters
+    ----------
+    image : Image
+        A picture with two axes counts as one slice.
+    point, order
+        ``viewer.dims.point`` and ``viewer.dims.order``, in slices.
+    units : sequence of pint units, optional
+        Of `point`.
+
+    Returns
+    -------
+    tuple of 2 int
+        The volume's axis across the canvas (0, 1 or 2), and the voxel along it.
+    """
+    axis = max(0, order[-3] - (len(order) - 3)) if len(order) >= 3 else 0
+    return axis, round(voxel_at(image, point, units)[axis])
+
+
 def layer_axes(image: Image) -> int:
     """Axes that a layer on the image's grid needs: two for a picture, else three."""
     return min(int(bare(image).ndim), 3)
 
 
-def points_on(image: Image, voxels: Sequence[Sequence[float]]) -> Array:
+def points_on(image: Image, voxels: Points) -> Array:
     """Voxel positions as data of a points layer on the image's grid, (N, 2 or 3)."""
     k = layer_axes(image)
-    return np.asarray(as_points(voxels)[:, 3 - k :]) if len(voxels) else np.zeros((0, k))
+    return np.asarray(as_points(voxels)[:, 3 - k :])
 
 
 def _to_data(layer: Any, position: Sequence[float], units: Sequence[Any] | None) -> Array:

@@ -198,14 +198,15 @@ class Case:
     def _patch(self, box: Box3, mask: Array, number: int) -> Patch:
         """Lay a mask into what the labels layer shows; other labels stay, drawn by whomever."""
         dtype = np.uint8 if number <= np.iinfo(np.uint8).max else np.uint16
-        shown = voxels(self.labels, self.volume)
+        shown, fresh = voxels(self.labels, self.volume), None
         if shown is None:
-            fresh = self.session.label_image() if self.session.names else None
-            return Patch(box, np.where(mask, number, 0).astype(dtype), fresh)
+            if not self.session.names:
+                return Patch(box, np.where(mask, number, 0).astype(dtype))
+            shown = fresh = self.session.label_image(include_current=False)
         values = shown[box].astype(np.result_type(shown.dtype, dtype))
         values[values == number] = 0
         values[mask & (values == 0)] = number
-        return Patch(box, values)
+        return Patch(box, values, fresh)
 
     def _state(self) -> State:
         session = self.session

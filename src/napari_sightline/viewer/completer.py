@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qtpy.QtCore import QStringListModel, Qt
+from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import QCompleter, QLineEdit
 
 from napari_sightline.anatomy import search
@@ -35,4 +36,31 @@ class StructureCompleter(QCompleter):
         found = [s.name for s in search(text)[:_MOST]] if text.strip() else []
         self._names.setStringList([] if found == [text] else found)
         if found:
+            self._dress()
             self.complete()
+
+    def _dress(self) -> None:
+        """Give the list the colours of the line: it is a window of its own, without a theme."""
+        popup, line = self.popup(), self.widget()
+        if popup is None or line is None:
+            return
+        colours, role = line.palette(), QPalette.ColorRole
+        ground, text, mark, marked = (
+            colours.color(r).name()
+            for r in (role.Base, role.Text, role.Highlight, role.HighlightedText)
+        )
+        popup.setStyleSheet(
+            f"QAbstractItemView {{ background: {ground}; color: {text}; border: 1px solid {mark};"
+            f" selection-background-color: {mark}; selection-color: {marked}; }}"
+        )
+
+    def choosing(self) -> bool:
+        """Whether a name in the open list is marked."""
+        popup = self.popup()
+        return popup is not None and popup.isVisible() and popup.currentIndex().isValid()
+
+    def close(self) -> None:
+        """Close the list."""
+        popup = self.popup()
+        if popup is not None:
+            popup.hide()

@@ -192,7 +192,7 @@ class Controller(QObject):
                 job.cancel()
         job = self._submit("click", case, partial(case.add, point))
         job.prompt = point
-        self._draw_clicks()
+        self.draw_clicks()
         self.changed.emit()
 
     def undo(self) -> None:
@@ -200,7 +200,7 @@ class Controller(QObject):
         steps = [j for j in self.worker.jobs if j.kind in _STEPS and not j.cancelled()]
         if steps and steps[-1].kind == "click":
             steps[-1].cancel()
-            self._draw_clicks()
+            self.draw_clicks()
             self.changed.emit()
         elif self.case is not None:
             self._submit("undo", self.case, self.case.undo)
@@ -246,7 +246,7 @@ class Controller(QObject):
     def _cancel_clicks(self) -> None:
         for job in self.waiting:
             job.cancel()
-        self._draw_clicks()
+        self.draw_clicks()
 
     def save(self, path: Path) -> None:
         """Write all objects as one label map on the scan's own grid, as they are drawn.
@@ -324,10 +324,11 @@ class Controller(QObject):
                 _log.warning("labels layer could not be drawn", exc_info=error)
                 self.told.emit("The labels layer was changed; remove it and click again.", True)
         draw.dress(case)
-        self._draw_clicks()
+        self.draw_clicks()
         self.changed.emit()
 
-    def _draw_clicks(self) -> None:
+    def draw_clicks(self) -> None:
+        """Show the clicks as they look on the present slice."""
         case = self.case
         if case is None or case.image is None:
             return
@@ -336,7 +337,7 @@ class Controller(QObject):
 
     def _fail(self, case: Case, error: Exception) -> None:
         """Say what went wrong; the session is as it was."""
-        self._draw_clicks()
+        self.draw_clicks()
         if isinstance(error, Cancelled):
             pass
         elif isinstance(error, SightlineError):

@@ -106,8 +106,8 @@ def looks_like_labels(volume: Volume) -> bool:
     if len(np.unique(part)) > _MOST_LABELS:
         return False
     left, right = part[..., :-1], part[..., 1:]
-    inside = (left > 0) | (right > 0)
-    return bool(inside.any() and np.mean((left == right)[inside]) > 0.8)
+    inside = (left > 0) & (right > 0)
+    return bool(inside.any() and np.mean((left == right)[inside]) > 0.7)
 
 
 def labels_layer(

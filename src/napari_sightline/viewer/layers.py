@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_sightline.orientation import Array
 from napari_sightline.prompts import Point
-from napari_sightline.viewer.bridge import KEY, bare, grid_like, layer_axes, points_on
+from napari_sightline.viewer.bridge import KEY, bare, grid_like, layer_axes, points_on, slice_at
 from napari_sightline.viewer.case import Case, voxels
 from napari_sightline.viewer.colours import NEGATIVE, POSITIVE, label_colours, unit
 from napari_sightline.viewer.state import Patch
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 #: Size of a click on the screen, pixels, at least and at most.
-_CLICK_PIXELS = (11, 26)
+_CLICK_PIXELS = (10, 26)
 #: Clicks across a shown width of the scan.
-_CLICKS_ACROSS = 45
+_CLICKS_ACROSS = 40
+# How strongly a click is drawn so many slices away from its own; farther away not at all.
+_FAINT = {0: 1.0, 1: 0.5, 2: 0.25}
 
 
 def draw_patch(viewer: Viewer, case: Case, patch: Patch) -> None:
@@ -60,6 +63,9 @@ def _new_labels(viewer: Viewer, case: Case, base: Array | None, dtype: np.dtype[
         layer = bare(viewer.add_labels(flat, name=label, opacity=0.5, **grid_like(image)))
     layer.metadata[KEY] = {"volume": replace(volume, data=data, modality=None), "names": {}}
     case.keep(labels=layer)
+    layers, points = bare(viewer.layers), case.points
+    if points in layers:  # clicks stay on top
+        layers.move(layers.index(points), len(layers))
     dress(case)
     return data
 
@@ -89,6 +95,8 @@ def dress(case: Case) -> None:
 def draw_clicks(viewer: Viewer, case: Case, clicks: Sequence[Point], waiting: int) -> None:
     """Show the current object's clicks: green discs inside, red crosses outside.
 
+    A click is drawn on its own slice, and faintly on the next few, where napari would hide it.
+
     Parameters
     ----------
     clicks : sequence of Point
@@ -101,24 +109,46 @@ def draw_clicks(viewer: Viewer, case: Case, clicks: Sequence[Point], waiting: in
         if not clicks:
             return
         layer = _new_points(viewer, case, image)
-    data = points_on(image, [c.position for c in clicks])
-    firm = len(clicks) - waiting
-    faces = [
-        unit(POSITIVE if c.positive else NEGATIVE, 1.0 if i < firm else 0.45)
-        for i, c in enumerate(clicks)
-    ]
+    positions, strength = _on_slice(viewer, image, clicks)
+    strength[len(clicks) - waiting :] *= 0.5
+    signs = [c.positive for c in clicks]
+    look = (positions.tolist(), strength.tolist(), signs)
+    if layer.metadata.get(KEY) == look:
+        return
+    layer.metadata[KEY] = look
     layer.editable = True
-    layer.data = data
-    if len(data):
-        layer.face_color = np.array(faces)
-        layer.symbol = ["disc" if c.positive else "x" for c in clicks]
-        layer.size = _click_size(case.volume, layer)
+    layer.data = points_on(image, positions)
+    if clicks:
+        layer.symbol = ["disc" if sign else "x" for sign in signs]
+        layer.size = _click_size(case.volume, layer) * (0.5 + 0.5 * strength)
+        layer.face_color = np.array(
+            [
+                unit(POSITIVE if sign else NEGATIVE, alpha)
+                for sign, alpha in zip(signs, strength, strict=True)
+            ]
+        )
         # Round a cross a border is a blot.
-        layer.border_width = [0.12 if c.positive else 0.0 for c in clicks]
-        layer.border_color = np.array([(0.05, 0.05, 0.05, f[3]) for f in faces])
+        layer.border_width = [0.12 if sign else 0.0 for sign in signs]
+        layer.border_color = np.array([(0.05, 0.05, 0.05, alpha) for alpha in strength])
     layer.selected_data = set()
     layer.editable = False
     layer.refresh()
+
+
+def _on_slice(
+    viewer: Viewer, image: Image, clicks: Sequence[Point]
+) -> tuple[Array, npt.NDArray[np.float64]]:
+    """Positions (N, 3) at which clicks are drawn on the shown slice, and how strongly (N,)."""
+    positions = np.array([c.position for c in clicks], float).reshape(-1, 3)
+    strength = np.ones(len(positions))
+    dims = viewer.dims
+    if dims.ndisplay == 2 and len(positions):
+        axis, shown = slice_at(image, dims.point, dims.order, dims.units)
+        away = np.abs(np.rint(positions[:, axis]) - shown)
+        strength = np.array([_FAINT.get(int(slices), 1.0) for slices in away])
+        near = away <= max(_FAINT)
+        positions[near, axis] = shown
+    return positions, strength
 
 
 def _new_points(viewer: Viewer, case: Case, image: Image) -> Any:
@@ -128,7 +158,6 @@ def _new_points(viewer: Viewer, case: Case, image: Image) -> Any:
                 np.zeros((0, layer_axes(image))),
                 name=f"clicks on {image.name}",
                 canvas_size_limits=_CLICK_PIXELS,
-                projection_mode="rescale_linear",
                 **grid_like(image),
             )
         )

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox, QSizePolicy, QVBoxLayout, Q
 
 from napari_sightline.errors import SightlineError
 from napari_sightline.viewer import planes
-from napari_sightline.viewer.bridge import bare
+from napari_sightline.viewer.bridge import bare, widen_range
 from napari_sightline.viewer.controller import Controller
 from napari_sightline.viewer.files import default_path
 from napari_sightline.viewer.keys import ACCEPT, REDO, UNDO, KeyRing
@@ -103,8 +103,9 @@ class PromptPanel(QWidget):
         for event in (events.inserted, events.removed, events.reordered, events.renamed):
             event.connect(self._on_layers)
             self._viewer.layers.selection.events.active.connect(self._on_active)
-        self._viewer.dims.events.ndisplay.connect(self._refresh)
+        self._viewer.dims.events.ndisplay.connect(self._on_order)
         self._viewer.dims.events.order.connect(self._on_order)
+        self._viewer.dims.events.point.connect(self._on_slice)
         self._keys.bind()
         self._on_clicking(self.view.clicking.isChecked())
         self._on_active()
@@ -121,8 +122,9 @@ class PromptPanel(QWidget):
             event.disconnect(self._on_layers)
         self._viewer.layers.selection.events.active.disconnect(self._on_active)
         self._watch_tool(None)
-        self._viewer.dims.events.ndisplay.disconnect(self._refresh)
+        self._viewer.dims.events.ndisplay.disconnect(self._on_order)
         self._viewer.dims.events.order.disconnect(self._on_order)
+        self._viewer.dims.events.point.disconnect(self._on_slice)
         self._keys.unbind()
         self._mouse.ignore()
 
@@ -169,6 +171,8 @@ class PromptPanel(QWidget):
         self.controller.check_layers()
         layers = self._viewer.layers
         self._images = [layer for layer in reversed(layers) if isinstance(layer, Image)]
+        for image in self._images:
+            widen_range(image)
         if self.controller.case is None and self._images:
             active = layers.selection.active
             self._choose(active if active in self._images else self._images[0])
@@ -176,8 +180,13 @@ class PromptPanel(QWidget):
         self._refresh()
 
     def _on_order(self, _: Any = None) -> None:
+        self._alarm = ""
         self.view.show_plane(planes.shown(self._viewer))
+        self._on_slice()
         self._refresh()
+
+    def _on_slice(self, _: Any = None) -> None:
+        self.controller.draw_clicks()
 
     def _on_active(self, _: Any = None) -> None:
         active = self._viewer.layers.selection.active

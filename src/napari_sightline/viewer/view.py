@@ -60,6 +60,7 @@ class PromptView(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._rows: tuple[Any, ...] = ()
+        self._alarm: bool | None = None
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 6, 8, 6)
         layout.setSpacing(7)
@@ -256,11 +257,13 @@ class PromptView(QWidget):
     def show_advice(self, text: str, alarm: bool = False) -> None:
         """Say what to do next, or what went wrong."""
         self.advice.setText(text)
-        edge = "#e0533d" if alarm else "#4aa3df"
-        self.advice.setStyleSheet(
-            f"QLabel {{ border: 0; border-left: 4px solid {edge}; padding: 2px 2px 2px 8px;"
-            " font-size: 11pt; }"
-        )
+        if alarm != self._alarm:  # a style sheet costs milliseconds
+            self._alarm = alarm
+            edge = "#e0533d" if alarm else "#4aa3df"
+            self.advice.setStyleSheet(
+                f"QLabel {{ border: 0; border-left: 4px solid {edge}; padding: 2px 2px 2px 8px;"
+                " font-size: 11pt; }"
+            )
 
     def show_progress(self, share: float | None, word: str = "") -> None:
         """Show how far the work is; None hides it."""
@@ -317,10 +320,15 @@ class NameEdit(QLineEdit):
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:
         """Keep Enter to ourselves: the viewer's own Enter would accept a second time."""
-        super().keyPressEvent(event)
-        if event is not None and event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
-            event.accept()
-            self.entered.emit()
+        if event is None or event.key() not in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+            super().keyPressEvent(event)
+            return
+        if self._completer.choosing():
+            event.ignore()  # the list of names takes the one that is marked
+            return
+        self._completer.close()
+        event.accept()
+        self.entered.emit()
 
 
 def _form() -> QFormLayout:

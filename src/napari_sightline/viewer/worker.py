@@ -26,7 +26,7 @@ from qtpy.QtCore import (  # type: ignore[attr-defined]
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 #: Seconds that the interpreter waits at its end for work that still runs.
-_PATIENCE = 10.0
+_PATIENCE = 60.0
 #: Seconds between two reports of progress.
 _BEAT = 0.05
 
@@ -185,9 +185,8 @@ class Worker(QObject):
 
     def stop(self) -> None:
         """Drop what waits, cancel what runs, report nothing any more; `submit` begins anew."""
-        if self._queue is None or self._channel is None:
+        if self._queue is None:
             return
-        self._channel.report.disconnect(self._hear)
         self._queue.close()
         for job in self._jobs:
             job.forget()

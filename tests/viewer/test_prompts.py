@@ -1,0 +1,494 @@
+"""The panel as a reader meets it: real clicks and keys, the real model."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from viewer_making import AFFINES, SIDE, User, ball_scan
+
+from napari_sightline.anatomy import by_name
+from napari_sightline.io import load, load_labels, save_image
+from napari_sightline.prompts import Point
+from napari_sightline.viewer.bridge import KEY
+from napari_sightline.viewer.files import read
+from napari_sightline.viewer.prompts import PromptPanel
+from napari_sightline.volume import Volume
+
+MIDDLE = (SIDE // 2,) * 3
+Told = Callable[[], list[str]]
+
+
+def test_clicks_undo_redo_accept_on_all_planes(user: User, scan: Volume, told: Told) -> None:
+    ball = user.show(scan)
+    user.click(ball, MIDDLE)
+    (first,) = user.prompts
+    assert first.positive
+    np.testing.assert_allclose(first.position, MIDDLE, atol=0.3)  # a pixel is not a voxel
+    assert user.mask[tuple(np.rint(first.position).astype(int))]
+    assert user.case.labels.scale.tolist() == ball.scale.tolist()
+    assert user.case.labels.translate.tolist() == ball.translate.tolist()
+    assert "Last click" in user.panel.view.timing.text()
+    after_one = user.mask
+
+    for plane, place in ((1, (30, 24, 22)), (2, (24, 12, 24))):
+        user.panel.view.planes.button(plane).click()
+        user.click(ball, place, "Control")
+        assert not user.prompts[-1].positive
+        np.testing.assert_allclose(user.prompts[-1].position, place, atol=0.3)
+        assert not user.mask[tuple(np.rint(user.prompts[-1].position).astype(int))]
+    user.panel.view.planes.button(0).click()
+
+    user.key("Z", "Control")
+    user.key("Z", "Control")
+    assert len(user.prompts) == 1
+    assert np.array_equal(user.mask, after_one)
+    user.key("Z", "Control", "Shift")
+    assert len(user.prompts) == 2
+    user.key("T")
+    assert user.panel.view.negative.isChecked()
+    user.key("R")
+    assert not user.prompts and not user.mask.any()
+    user.key("Z", "Control")
+    assert len(user.prompts) == 2
+
+    user.panel.view.name.setText("Left Parotid")
+    user.key("Return")
+    assert user.panel.view.positive.isChecked()  # the next object begins with a positive click
+    assert [(row.name, row.accepted) for row in user.case.state.rows[:1]] == [
+        ("Left Parotid", True)
+    ]
+    labels = user.case.labels
+    assert "Left Parotid" in list(labels.features["name"])
+    parotid = by_name("left parotid gland")
+    assert parotid is not None
+    np.testing.assert_allclose(255 * labels.colormap.color_dict[1][:3], parotid.colour, atol=1)
+    assert user.panel.view.objects.topLevelItem(0).text(0) == "Left Parotid"
+    assert told() == []
+
+
+def test_clicks_are_queued_and_none_is_lost(user: User, scan: Volume) -> None:
+    ball = user.show(scan)
+    places = [MIDDLE, (24, 20, 24), (24, 24, 29), (24, 26, 20)]
+    with user.slow_model():
+        for place in places:
+            user.click(ball, place, wait=False)
+        assert len(user.panel.controller.waiting) == len(places)
+        assert len(user.case.points.data) == len(places)  # seen at once
+        assert "3 more wait" in user.panel.view.advice.text()
+    user.wait()
+    found = [p.position for p in user.prompts]
+    np.testing.assert_allclose(found, places, atol=0.3)
+
+
+def test_undo_takes_back_a_click_that_is_still_computed(user: User, scan: Volume) -> None:
+    ball = user.show(scan)
+    user.click(ball, MIDDLE)
+    mask = user.mask
+    with user.slow_model():
+        user.click(ball, (24, 20, 24), wait=False)
+        user.click(ball, (24, 30, 24), wait=False)
+        user.panel.view.undo.click()
+        user.panel.view.undo.click()
+        assert len(user.case.points.data) == 1
+    user.wait()
+    assert len(user.prompts) == 1
+    assert np.array_equal(user.mask, mask)
+
+
+def test_cancel_drops_what_waits(user: User, scan: Volume, told: Told) -> None:
+    ball = user.show(scan)
+    with user.slow_model():
+        for place in (MIDDLE, (24, 20, 24), (24, 24, 29)):
+            user.click(ball, place, wait=False)
+        assert user.panel.view.cancel.isVisible()
+        user.panel.view.cancel.click()
+    user.wait()
+    assert not user.prompts and user.case.labels is None
+    assert not user.panel.view.cancel.isVisible()
+    assert told() == []  # the user knows
+
+
+def test_a_drag_pans_and_does_not_click(user: User, scan: Volume) -> None:
+    from qtpy.QtCore import QPoint, Qt
+    from qtpy.QtTest import QTest
+
+    ball = user.show(scan)
+    start = user.pixel(ball, MIDDLE)
+    left = Qt.MouseButton.LeftButton
+    QTest.mousePress(user.canvas, left, Qt.KeyboardModifier.NoModifier, start)
+    QTest.mouseMove(user.canvas, start + QPoint(30, 10))
+    QTest.mouseRelease(user.canvas, left, Qt.KeyboardModifier.NoModifier, start + QPoint(30, 10))
+    user.wait()
+    assert not user.prompts
+    user.panel.view.clicking.setChecked(False)
+    user.click(ball, MIDDLE)
+    assert not user.prompts
+    assert "Clicking is off" in user.panel.view.advice.text()
+
+
+@pytest.mark.parametrize("kind", AFFINES)
+def test_saved_labels_lie_on_the_files_own_grid(
+    kind: str, user: User, tmp_path: Path, told: Told
+) -> None:
+    volume = Volume.from_array(ball_scan((40, 48, 44)), AFFINES[kind], name="ball")
+    path = save_image(tmp_path / "scan.nii.gz", volume)
+    (ball,) = user.viewer.open(path, plugin="napari-sightline")
+    user.wait()
+    opened = load(path)
+    voxel = tuple((n - 1) / 2 for n in opened.shape)
+    place = tuple(float(v) for v in np.rint(voxel))
+    user.click(ball, place)
+    (click,) = user.prompts
+    # What the file says lies where the user clicked, to the micrometre.
+    stored = nib.load(path)
+    inside = np.rint(opened.voxel_to_file(np.rint(click.position))).astype(int)
+    mm = stored.affine @ [*opened.voxel_to_file(click.position), 1]
+    np.testing.assert_allclose(opened.voxel_to_mm(click.position), mm[:3], atol=1e-3)
+
+    user.panel.view.name.setText("ball")
+    user.panel.controller.save(tmp_path / "out.nii.gz")
+    user.wait()
+    written = nib.load(tmp_path / "out.nii.gz")
+    assert written.shape == stored.shape
+    np.testing.assert_array_equal(written.affine, stored.affine)
+    assert np.asarray(written.dataobj)[tuple(inside)] == 1
+    labels, names = load_labels(tmp_path / "out.nii.gz")
+    assert np.array_equal(labels.data == 1, user.mask)
+    assert names == {1: "ball"}
+    assert not user.case.unsaved
+    assert told() == ["Saved out.nii.gz."]
+
+
+def test_save_keeps_what_was_painted_by_hand(user: User, scan: Volume, tmp_path: Path) -> None:
+    ball = user.show(scan)
+    user.click(ball, MIDDLE)
+    user.case.labels.data[0, 0, 0] = 9
+    user.panel.controller.accept("ball")
+    user.panel.controller.save(tmp_path / "out.nii")  # waits for what was asked before
+    user.wait()
+    labels, _ = load_labels(tmp_path / "out.nii")
+    assert labels.data[0, 0, 0] == 9
+    assert (labels.data == 1).any()
+
+
+def test_save_asks_where(
+    user: User, scan: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qtpy.QtWidgets import QFileDialog, QMessageBox
+
+    ball = user.show(scan)
+    user.click(ball, MIDDLE)
+    (tmp_path / "mine.nii.gz").write_bytes(b"precious")
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "mine"), ""))
+    answers = iter([QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes])
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: next(answers))
+    user.panel.view.save.click()
+    user.wait()
+    assert (tmp_path / "mine.nii.gz").read_bytes() == b"precious"
+    user.panel.view.save.click()
+    user.wait()
+    assert load_labels(tmp_path / "mine.nii.gz")[0].data.any()
+
+
+def test_image_removed_while_a_click_is_computed(user: User, scan: Volume, told: Told) -> None:
+    ball = user.show(scan)
+    user.click(ball, MIDDLE)
+    user.panel.controller.accept("ball")
+    user.wait()
+    labels = user.case.labels
+    before = labels.data.copy()
+    with user.slow_model():
+        user.click(ball, (24, 20, 24), wait=False)
+        user.viewer.layers.remove(ball)
+    user.wait()
+    assert user.case is None
+    assert labels in user.viewer.layers
+    assert np.array_equal(labels.data, before)
+    assert labels.metadata[KEY]["names"] == {1: "ball"}
+    assert "Open a scan" in user.panel.view.advice.text()
+    assert told() == []
+
+
+def test_labels_layer_removed_comes_back(user: User, scan: Volume, told: Told) -> None:
+    ball = user.show(scan)
+    user.click(ball, MIDDLE)
+    user.panel.controller.accept("ball")
+    user.wait()
+    before = user.case.labels.data.copy()
+    user.viewer.layers.remove(user.case.labels)
+    user.wait()
+    assert told() == ["The labels layer was removed; your next click brings it back."]
+    user.click(ball, (8, 8, 8))
+    assert np.array_equal(user.case.labels.data == 1, before == 1)
+    assert user.mask.any()
+
+
+def test_viewer_closed_while_a_click_is_computed(user: User, scan: Volume, told: Told) -> None:
+    ball = user.show(scan)
+    with user.slow_model():
+        user.click(ball, MIDDLE, wait=False)
+        user.viewer.close()
+    user.qtbot.wait(300)
+    assert told() == []
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_constant_and_nan_images(user: User, value: float, told: Told) -> None:
+    image = user.show(np.full((16, 20, 24), value, np.float32))
+    user.click(image, (8, 10, 12))
+    user.click(image, (8, 5, 5), "Control")
+    assert user.panel.isVisible()
+    assert all(sentence.endswith(".") for sentence in told())
+
+
+def test_some_nan_voxels_do_no_harm(user: User, told: Told) -> None:
+    voxels = ball_scan().astype(np.float32)
+    voxels[::5, ::5, ::5] = np.nan
+    voxels[0, 0, 0] = np.inf
+    image = user.show(voxels)
+    user.click(image, MIDDLE)
+    assert user.mask.any()
+    assert told() == []
+
+
+def test_flat_pictures_grey_and_colour(user: User) -> None:
+    grey = ball_scan((1, SIDE, SIDE))[0]
+    picture = user.show(grey)
+    user.click(picture, (24, 24))
+    assert user.case.labels.data.shape == (SIDE, SIDE)
+    assert user.mask[24, 24]
+    colour = np.stack([grey - grey.min()] * 3, -1).astype(np.uint8)
+    image = user.viewer.add_image(colour, rgb=True)
+    user.qtbot.wait(20)
+    user.panel.view.image_chosen.emit(0)
+    user.wait()
+    assert user.case.image.name == image.name
+    user.click(image, (24, 24))
+    assert user.mask[24, 24]
+    assert user.case.volume.notes == ("Colour shown as luminance.",)
+
+
+def test_the_shown_frame_of_a_series_is_segmented(user: User) -> None:
+    series = np.stack([np.zeros((SIDE,) * 3, np.int16), ball_scan()])
+    image = user.show(series)
+    user.viewer.dims.set_current_step(0, 1)
+    user.click(image, (1, *MIDDLE))
+    assert user.case.frame == (1,)
+    assert np.array_equal(user.case.volume.data, series[1])
+    assert user.mask[MIDDLE]
+    assert "frame 2" in user.case.labels.name
+
+
+def test_moved_images_are_clicked_where_they_are(user: User, scan: Volume) -> None:
+    ball = user.show(scan)
+    user.click(ball, MIDDLE)
+    ball.translate = (100, -20, 7)
+    ball.scale = (2, 2, 0.5)
+    user.viewer.reset_view()
+    assert user.case.labels.translate.tolist() == [100, -20, 7]
+    user.click(ball, (24, 20, 24))
+    np.testing.assert_allclose(user.prompts[-1].position, (24, 20, 24), atol=0.4)
+
+
+def test_click_beside_the_scan_is_told(user: User, scan: Volume, told: Told) -> None:
+    ball = user.show(scan)
+    user.click(ball, (24, -6, 24))
+    assert told() == ["The click fell beside the scan; click on the picture."]
+    assert user.panel.view.advice.text() == told()[0]
+    user.click(ball, MIDDLE)
+    assert "Look through" in user.panel.view.advice.text()
+
+
+def test_missing_weights_are_one_sentence(
+    user: User, scan: Volume, told: Told, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from napari_sightline.models import promptable
+    from napari_sightline.viewer import controller
+
+    monkeypatch.setattr(controller, "_models", {})
+    monkeypatch.setattr(promptable, "WEIGHTS", tmp_path / "nowhere.safetensors")
+    ball = user.show(scan)
+    assert len(told()) == 1 and "nowhere.safetensors" in told()[0]
+    user.click(ball, MIDDLE)
+    assert len(told()) == 2
+    assert not user.prompts and len(user.case.points.data) == 0
+    monkeypatch.undo()
+    user.click(ball, MIDDLE)  # the remedy was applied: it goes on
+    assert user.mask.any()
+
+
+def test_unknown_faults_are_told_and_leave_all_as_it_was(
+    user: User, scan: Volume, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ball = user.show(scan)
+    user.click(ball, MIDDLE)
+    mask = user.mask
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no kernel image")
+
+    monkeypatch.setattr(user.case.session, "add", broken)
+    user.click(ball, (24, 20, 24))
+    assert told() == [
+        "That failed (RuntimeError: no kernel image); the object is as it was: try again."
+    ]
+    assert len(user.prompts) == 1 and np.array_equal(user.mask, mask)
+
+
+def test_two_images_keep_their_objects(user: User, scan: Volume) -> None:
+    ball = user.show(scan)
+    user.click(ball, MIDDLE)
+    other = user.viewer.add_image(ball_scan((20, 30, 30)), name="other")
+    user.qtbot.wait(20)
+    assert user.case.image is not other  # a new image does not take the panel away
+    names = [user.panel.view.image.itemText(i) for i in range(2)]
+    assert sorted(names) == ["ball", "other"]
+    user.panel.view.image_chosen.emit(names.index("other"))
+    user.wait()
+    user.click(other, (10, 15, 15))
+    assert len(user.prompts) == 1
+    ball.name = "renamed"
+    user.qtbot.wait(20)
+    assert user.panel.view.image.itemText(names.index("ball")) == "renamed"
+    user.panel.view.image_chosen.emit(names.index("ball"))
+    user.wait()
+    user.panel.view.undo.click()
+    user.wait()
+    assert not user.prompts
+    assert len(user.viewer.layers) == 6  # each has its labels and its clicks
+
+
+def test_keys_are_given_back(user: User, scan: Volume) -> None:
+    viewer = user.viewer
+    mine = [key for key in viewer.keymap if str(key) in ("T", "R", "Enter", "Ctrl+Z")]
+    assert len(mine) == 4
+    dock = user.panel.parent()
+    dock.setVisible(False)
+    assert not viewer.keymap
+    ball = user.show(scan)
+    user.click(ball, MIDDLE)
+    assert user.case is None  # hidden panels do not listen
+    dock.setVisible(True)
+    user.wait()
+    assert len(viewer.keymap) == 5
+    user.click(ball, MIDDLE)
+    assert len(user.prompts) == 1
+    user.panel.shut()
+    assert not viewer.keymap and not viewer.mouse_drag_callbacks[1:]
+
+
+def test_labels_tools_keep_their_keys_while_in_use(user: User, scan: Volume) -> None:
+    ball = user.show(scan)
+    user.click(ball, MIDDLE)
+    labels = user.case.labels
+    user.viewer.layers.selection.active = labels
+    labels.mode = "paint"
+    user.qtbot.wait(20)
+    assert "paint" in user.panel.view.advice.text()
+    user.click(ball, (24, 10, 10))
+    assert len(user.prompts) == 1  # the brush had the mouse
+    user.key("Z", "Control")
+    assert len(user.prompts) == 1  # and its undo the key
+    labels.mode = "pan_zoom"
+    user.key("Z", "Control")
+    assert not user.prompts
+
+
+def test_panel_opened_again_finds_its_objects(user: User, scan: Volume, qtbot: Any) -> None:
+    ball = user.show(scan)
+    user.click(ball, MIDDLE)
+    user.panel.controller.accept("ball")
+    user.wait()
+    user.click(ball, (24, 10, 24))
+    window = user.viewer.window
+    window.remove_dock_widget(user.panel.parent())
+    assert not user.panel.controller.worker.jobs
+    assert [type(layer).__name__ for layer in user.viewer.layers] == ["Image", "Labels"]
+    _, user.panel = window.add_plugin_dock_widget("napari-sightline", "Segment with prompts")
+    user.wait()
+    assert len(user.prompts) == 1
+    assert user.case.state.rows[0].name == "ball"
+    user.key("Z", "Control")
+    assert not user.prompts
+    user.panel.shut()
+
+
+@pytest.mark.usefixtures("loaded_model")
+def test_twenty_openings_leak_no_panel(make_napari_viewer: Any, qtbot: Any, scan: Volume) -> None:
+    viewer = make_napari_viewer()
+    viewer.add_image(scan.data)
+    panels = []
+    for _ in range(20):
+        dock, panel = viewer.window.add_plugin_dock_widget(
+            "napari-sightline", "Segment with prompts"
+        )
+        qtbot.wait(5)
+        panels.append(weakref.ref(panel))
+        viewer.window.remove_dock_widget(dock)
+        del dock, panel
+        qtbot.wait(5)
+    qtbot.wait(100)
+    gc.collect()
+    assert [ref for ref in panels if ref() is not None] == []
+    assert not viewer.keymap
+
+
+def test_device_changes_and_objects_come_along(user: User, scan: Volume, told: Told) -> None:
+    ball = user.show(scan)
+    user.click(ball, MIDDLE)
+    user.panel.controller.accept("ball")
+    user.wait()
+    user.click(ball, (24, 10, 24))
+    before = user.case.labels.data.copy()
+    user.panel.view.device_chosen.emit("cpu")
+    user.wait()
+    assert user.case.device == "cpu"
+    assert np.array_equal(user.case.labels.data == 1, before == 1)
+    assert len(user.prompts) == 1
+    assert user.case.state.rows[0].name == "ball"
+    user.panel.view.device_chosen.emit("cuda:7")
+    user.wait()
+    assert len(told()) == 1 and "cuda:7" in told()[0]
+    assert user.panel.view.device.currentText() == "cpu"
+
+
+@pytest.mark.usefixtures("loaded_model")
+def test_viewer_may_be_a_proxy(make_napari_viewer_proxy: Any, qtbot: Any, scan: Volume) -> None:
+    viewer = make_napari_viewer_proxy()
+    panel = PromptPanel(viewer)
+    qtbot.addWidget(panel)
+    viewer.add_image(scan.data)
+    qtbot.wait(20)
+    qtbot.waitUntil(lambda: not panel.controller.busy, timeout=60_000)
+    panel.controller.click(MIDDLE, (1, 2), True)
+    qtbot.waitUntil(lambda: not panel.controller.busy, timeout=60_000)
+    assert panel.controller.case is not None
+    assert panel.controller.case.state.prompts == (Point(MIDDLE),)
+    panel.shut()
+
+
+def test_the_sample_opens_with_its_truth_hidden(user: User) -> None:
+    user.viewer.open_sample("napari-sightline", "head-neck-phantom")
+    user.wait()
+    phantom, truth = user.viewer.layers
+    assert phantom.contrast_limits == [-160, 240] and phantom.contrast_limits_range[1] > 2000
+    assert not truth.visible and "mandible" in list(truth.features["name"])
+    user.panel.view.planes.button(1).click()
+    assert str(user.viewer.scene.camera.orientation2d[0]) == "up"  # the head is up
+    user.panel.view.planes.button(0).click()
+    assert str(user.viewer.scene.camera.orientation2d[0]) == "down"
+
+
+def test_damaged_files_are_one_sentence(user: User, tmp_path: Path, told: Told) -> None:
+    path = tmp_path / "broken.nii.gz"
+    path.write_bytes(b"\x1f\x8b" + b"nothing of use" * 9)
+    assert user.viewer.open(path, plugin="napari-sightline") == []
+    assert len(told()) == 1 and "broken.nii.gz" in told()[0]
+    assert read(str(path)) == [(None,)]

@@ -1,0 +1,110 @@
+"""One thread, in order, nothing after the end."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from typing import Any
+
+import pytest
+
+from napari_sightline.viewer.worker import Job, Worker, apart
+
+
+@pytest.fixture
+def worker(qapp: Any) -> Any:
+    made = Worker()
+    yield made
+    made.stop()
+
+
+def test_jobs_run_in_order_beside_the_main_thread(worker: Worker, qtbot: Any) -> None:
+    heard: list[Any] = []
+    for number in range(5):
+        worker.submit(
+            Job(lambda _, n=number: (n, threading.current_thread()), heard.append, kind="count")
+        )
+    assert len(worker.jobs) == 5
+    qtbot.waitUntil(lambda: len(heard) == 5)
+    assert [n for n, _ in heard] == list(range(5))
+    assert {thread for _, thread in heard} != {threading.main_thread()}
+    assert len({thread for _, thread in heard}) == 1
+    assert worker.jobs == ()
+
+
+def test_faults_come_back_and_the_next_job_runs(worker: Worker, qtbot: Any) -> None:
+    faults: list[Exception] = []
+    results: list[int] = []
+
+    def broken(_: Job[int]) -> int:
+        raise ValueError("broken")
+
+    worker.submit(Job(broken, results.append, faults.append))
+    worker.submit(Job(lambda _: 2, results.append, faults.append))
+    qtbot.waitUntil(lambda: results == [2])
+    assert [str(fault) for fault in faults] == ["broken"]
+
+
+def test_progress_and_cancel(worker: Worker, qtbot: Any) -> None:
+    shares: list[tuple[float, str]] = []
+    worker.progressed.connect(lambda share, word: shares.append((share, word)))
+    begun, results = threading.Event(), []
+
+    def work(job: Job[str]) -> str:
+        job.progress(1.0, "half")
+        begun.set()
+        while not job.cancelled():
+            begun.wait(0.01)
+        return "stopped"
+
+    job = worker.submit(Job(work, results.append))
+    qtbot.waitUntil(begun.is_set)
+    job.cancel()
+    qtbot.waitUntil(lambda: results == ["stopped"])
+    assert shares == [(1.0, "half")]
+
+
+def test_nothing_is_heard_after_stop(worker: Worker, qtbot: Any) -> None:
+    begun, go, saved, heard = threading.Event(), threading.Event(), threading.Event(), []
+
+    def work(_: Job[int]) -> int:
+        begun.set()
+        go.wait(5)
+        return 1
+
+    worker.submit(Job(work, heard.append))
+    worker.submit(Job(lambda _: heard.append("ran")))
+    worker.submit(Job(lambda _: saved.set(), lasting=True))
+    qtbot.waitUntil(begun.is_set)
+    worker.stop()
+    go.set()
+    qtbot.waitUntil(saved.is_set)  # what must not get lost is done all the same
+    qtbot.wait(50)
+    assert heard == [] and worker.jobs == ()
+    worker.submit(Job(lambda _: 3, heard.append))
+    qtbot.waitUntil(lambda: heard == [3])
+
+
+def test_results_are_let_go(worker: Worker, qtbot: Any) -> None:
+    class Large:
+        pass
+
+    kept: list[Any] = []
+    worker.submit(Job(lambda _: Large(), lambda large: kept.append(weakref.ref(large))))
+    qtbot.waitUntil(lambda: bool(kept))
+    qtbot.wait(20)
+    gc.collect()
+    assert kept[0]() is None
+
+
+def test_apart_returns_and_raises(qtbot: Any) -> None:
+    from qtpy.QtWidgets import QWidget
+
+    assert apart(threading.current_thread) is threading.main_thread()  # nothing to keep drawn
+    window = QWidget()
+    qtbot.addWidget(window)
+    window.show()
+    assert apart(threading.current_thread) is not threading.main_thread()
+    with pytest.raises(ZeroDivisionError):
+        apart(lambda: 1 / 0)
