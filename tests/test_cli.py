@@ -264,6 +264,23 @@ def test_train_passes_its_options_on(
     )
 
 
+@pytest.mark.parametrize("page", ["command-line.md", "evaluation.md"])
+def test_documented_options_exist(repository: Path, page: str) -> None:
+    import re
+
+    import typer
+
+    def options(command: object) -> set[str]:
+        found = {name for item in command.params for name in (*item.opts, *item.secondary_opts)}
+        for sub in getattr(command, "commands", {}).values():
+            found |= options(sub)
+        return found
+
+    known = options(typer.main.get_command(cli.app)) | {"--help"}
+    text = (repository / "docs" / page).read_text(encoding="utf-8")
+    assert set(re.findall(r"(?<![-\w])--[a-z][a-z-]+", text)) <= known
+
+
 # ---- mistakes
 
 
