@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, settings
 # Before numpy and torch start their pools: figures must not depend on the machine's size.
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "2")
+# On busy cores, threads that spin while they wait cost more than they gain.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # pytest-qt and qtpy prefer different bindings; where two are installed they must agree.
 for api, package in (("pyqt6", "PyQt6"), ("pyside6", "PySide6")):
