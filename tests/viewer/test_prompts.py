@@ -110,7 +110,7 @@ def test_cancel_drops_what_waits(user: User, scan: Volume, told: Told) -> None:
         assert user.panel.view.cancel.isVisible()
         user.panel.view.cancel.click()
     user.wait()
-    assert not user.prompts and user.case.labels is None
+    assert not user.prompts and not user.case.labels.data.any()
     assert not user.panel.view.cancel.isVisible()
     assert told() == []  # the user knows
 
@@ -365,6 +365,24 @@ def test_two_images_keep_their_objects(user: User, scan: Volume) -> None:
     assert len(user.viewer.layers) == 6  # each has its labels and its clicks
 
 
+def test_layers_without_use_are_taken_away(user: User, scan: Volume) -> None:
+    user.show(scan)
+    other = user.viewer.add_image(ball_scan((20, 30, 30)), name="other")
+    user.qtbot.wait(20)
+    assert len(user.viewer.layers) == 4
+    user.panel.controller.choose(other)
+    user.wait()
+    assert [layer.name for layer in user.viewer.layers] == [
+        "ball",
+        "other",
+        "labels of other",
+        "clicks on other",
+    ]
+    user.case.labels.data[3, 3, 3] = 1  # a brush was here
+    user.panel.shut()
+    assert [layer.name for layer in user.viewer.layers] == ["ball", "other", "labels of other"]
+
+
 def test_keys_are_given_back(user: User, scan: Volume) -> None:
     viewer = user.viewer
     mine = [key for key in viewer.keymap if str(key) in ("T", "R", "Enter", "Ctrl+Z")]
@@ -477,7 +495,7 @@ def test_viewer_may_be_a_proxy(make_napari_viewer_proxy: Any, qtbot: Any, scan: 
 def test_the_sample_opens_with_its_truth_hidden(user: User) -> None:
     user.viewer.open_sample("napari-sightline", "head-neck-phantom")
     user.wait()
-    phantom, truth = user.viewer.layers
+    phantom, truth = list(user.viewer.layers)[:2]
     assert phantom.contrast_limits == [-160, 240] and phantom.contrast_limits_range[1] > 2000
     assert not truth.visible and "mandible" in list(truth.features["name"])
     user.panel.view.planes.button(1).click()

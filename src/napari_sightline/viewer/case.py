@@ -56,6 +56,7 @@ class Case:
         self.state = State()
         self.draft = ""  # name of the current object, as typed
         self.unsaved = False
+        self.begun = False  # its layers were added
         self._ml: dict[int, float] = {}
 
     @property
@@ -107,7 +108,11 @@ class Case:
                 raise
             self.session.set_volume(self.volume)
             return Outcome(self._state())
-        item = self.session.current
+        item, names = self.session.current, self.session.names
+        if self.labels is None and (names or item.mask is not None):
+            none = (slice(0, 0),) * 3
+            whole = self.session.label_image()
+            return Outcome(self._state(), Patch(none, whole[none], whole))
         if item.mask_box is None or item.mask is None:
             return Outcome(self._state())
         return Outcome(self._state(), self._patch(item.mask_box, item.mask, item.id))

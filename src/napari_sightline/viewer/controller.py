@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
+from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
 from napari_sightline.errors import BadInput, Cancelled, SightlineError
 from napari_sightline.io import save
@@ -76,12 +76,13 @@ class Controller(QObject):
 
     def choose(self, image: Image | None) -> None:
         """Segment on an image layer from now on; None for no image."""
-        image = bare(image)
+        before = self.case
         if image is None:
             self._leave()
-            self.changed.emit()
-            return
-        self._case_of(image)
+        else:
+            self._case_of(bare(image))
+        if before is not None and before is not self.case:
+            draw.remove_unused(self._viewer, before)
         self.changed.emit()
 
     def _case_of(self, image: Any) -> Case:
@@ -265,11 +266,12 @@ class Controller(QObject):
                 nothing = BadInput("There is nothing to save yet; click an organ first.")
                 self._fail(case, nothing)
                 return
-            labels = None if shown is None else shown.copy()
             label_image = case.session.label_image
 
             def work(_: Job[Path]) -> Path:
-                return save(path, label_image() if labels is None else labels, volume, names)
+                # No other job changes the labels meanwhile; the user's brush may.
+                labels = label_image() if shown is None else shown.copy()
+                return save(path, labels, volume, names)
 
             done = partial(self._on_saved, case)
             job = Job(work, done, self._failing(case), "save", lasting=True)
@@ -317,6 +319,7 @@ class Controller(QObject):
         case.state = outcome.state
         if case.image is None or case.image not in self._viewer.layers:
             return
+        draw.begin(self._viewer, case)
         if outcome.patch is not None:
             try:
                 draw.draw_patch(self._viewer, case, outcome.patch)
@@ -359,7 +362,8 @@ class Controller(QObject):
             return
         if case.image is None or case.image not in layers:
             self._leave()
-            self._remove_clicks(case)
+            # Not now: napari is still at removing layers.
+            QTimer.singleShot(0, partial(_sweep, self._viewer, case))
             self.changed.emit()
             return
         if case.points is not None and case.points not in layers:
@@ -380,11 +384,10 @@ class Controller(QObject):
         self._leave()
         self.worker.stop()
         if case is not None:
-            self._remove_clicks(case)
+            _sweep(self._viewer, case)
 
-    def _remove_clicks(self, case: Case) -> None:
-        points = case.points
-        if points is not None:
-            case.lose(points)
-            if points in self._viewer.layers:
-                self._viewer.layers.remove(points)
+
+def _sweep(viewer: Viewer, case: Case) -> None:
+    """Leave labels only, and only where there are some."""
+    draw.remove_unused(viewer, case)
+    draw.remove_clicks(viewer, case)

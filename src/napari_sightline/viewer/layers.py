@@ -29,6 +29,38 @@ _CLICKS_ACROSS = 40
 _FAINT = {0: 1.0, 1: 0.5, 2: 0.25}
 
 
+def begin(viewer: Viewer, case: Case) -> None:
+    """Add the layers of a case, once: making them takes napari longer than a click may take."""
+    if case.begun or case.image is None or case.volume is None:
+        return
+    case.begun = True
+    if case.labels is None and not any(row.ml for row in case.state.rows):
+        _new_labels(viewer, case, None, np.dtype(np.uint8))
+    if case.points is None:
+        _new_points(viewer, case, case.image)
+
+
+def remove_clicks(viewer: Viewer, case: Case) -> None:
+    """Take the layer of clicks away; the session keeps them."""
+    points = case.points
+    case.begun = False
+    if points is not None:
+        case.lose(points)
+        if points in viewer.layers:
+            viewer.layers.remove(points)
+
+
+def remove_unused(viewer: Viewer, case: Case) -> None:
+    """Take away layers on which nothing was drawn, by us or by hand."""
+    labels = case.labels
+    if labels is None or labels not in viewer.layers or any(r.ml for r in case.state.rows):
+        return
+    if not labels.data.any():
+        case.lose(labels)
+        viewer.layers.remove(labels)
+        remove_clicks(viewer, case)
+
+
 def draw_patch(viewer: Viewer, case: Case, patch: Patch) -> None:
     """Put a patch into the case's labels layer, which is made where there is none."""
     if case.volume is None or case.image is None:
