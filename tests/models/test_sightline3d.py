@@ -106,6 +106,17 @@ def test_the_previous_mask_and_the_spacing_matter(small: Sightline3D) -> None:
     assert not torch.equal(first, small(image, torch.full((1,), 4.0), prompts).logits)
 
 
+def test_the_main_mask_does_not_depend_on_whether_candidates_are_wanted(
+    small: Sightline3D,
+) -> None:
+    features = small.encode(torch.randn(1, 2, 32, 32, 32), torch.ones(1))
+    prompts = Prompts(torch.full((1, 1, 3), 15.0), torch.full((1, 1), POSITIVE))
+    every, main = small.decode(features, prompts), small.decode(features, prompts, None, False)
+    assert main.logits.shape == (1, 1, 32, 32, 32)
+    torch.testing.assert_close(main.logits, every.logits[:, :1], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(main.quality, every.quality[:, :1])
+
+
 def test_unknown_previous_mask_is_zero(small: Sightline3D) -> None:
     image = torch.randn(1, 2, 16, 16, 16)
     prompts = Prompts(torch.full((1, 1, 3), 8.0), torch.full((1, 1), POSITIVE))

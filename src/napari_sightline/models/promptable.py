@@ -19,8 +19,9 @@ WEIGHTS = Path(__file__).with_name("weights") / "sightline-3d.safetensors"
 class Decoded(NamedTuple):
     """Masks of one region.
 
-    ``logits`` is ``(1 + candidates, D, H, W)`` float32, main mask first; ``quality`` is the
-    predicted intersection over union of each, 0 .. 1.
+    ``logits`` is ``(1 + candidates, D, H, W)`` float32, main mask first, or the main mask alone
+    where there was one before; ``quality`` is the predicted intersection over union of each,
+    0 .. 1.
     """
 
     logits: np.ndarray
@@ -144,7 +145,8 @@ class EmbeddedModel:
         if previous is not None:
             before = torch.from_numpy(np.asarray(previous, np.float32))[None, None].to(self.device)
         with autocast(self.device, self.precision):
-            logits, quality = self.network.decode(encoded, prompts, before)
+            # Candidates answer a first prompt; later ones only correct the mask there is.
+            logits, quality = self.network.decode(encoded, prompts, before, before is None)
         return Decoded(logits[0].float().cpu().numpy(), quality[0].float().sigmoid().cpu().numpy())
 
     def _probe(self, precision: str) -> torch.Tensor:

@@ -263,7 +263,11 @@ class Sightline3D(nn.Module):
         return Features(tuple(levels), keys, coarse, folded)
 
     def decode(
-        self, features: Features, prompts: Prompts, previous: Tensor | None = None
+        self,
+        features: Features,
+        prompts: Prompts,
+        previous: Tensor | None = None,
+        candidates: bool = True,
     ) -> Prediction:
         """Predict masks for prompts.
 
@@ -275,6 +279,8 @@ class Sightline3D(nn.Module):
             In voxels of the region.
         previous : torch.Tensor, optional
             Logits of the mask so far, ``(B, 1, D, H, W)``; all zero means unknown.
+        candidates : bool
+            Whether the candidates are wanted too; without them the prediction holds the main mask.
         """
         first = features.levels[0]
         b, (d, h, w) = first.shape[0], first.shape[2:]
@@ -297,8 +303,12 @@ class Sightline3D(nn.Module):
         for i in (2, 1, 0):
             x = torch.cat([_up(self.up[i](x)), skips[i]], 1)
             x = self.leave[i](self.merge[i](x))
-        logits = depth_to_space(self.head(x).float())
-        return Prediction(logits, self.quality(tokens[:, 0].float()))
+        quality = self.quality(tokens[:, 0].float())
+        if candidates:
+            return Prediction(depth_to_space(self.head(x).float()), quality)
+        bias = None if self.head.bias is None else self.head.bias[:8]
+        main = F.conv3d(x, self.head.weight[:8], bias, padding=1)
+        return Prediction(depth_to_space(main.float()), quality[:, :1])
 
     def forward(
         self, image: Tensor, spacing: Tensor, prompts: Prompts, previous: Tensor | None = None
