@@ -133,6 +133,22 @@ def test_a_small_object_in_a_large_scan_is_looked_at_closely() -> None:
     assert model.encoded[-1][1] < model.encoded[0][1]
 
 
+def test_islands_go_until_they_are_clicked() -> None:
+    data = np.zeros((40, 40, 60), np.int16)
+    data[10:30, 10:30, 5:20] = 100
+    data[10:30, 10:30, 40:55] = 100
+    session = begin(data)
+    first = whole(session, session.add(Point((20, 20, 12))))
+    assert first[20, 20, 12] and not first[:, :, 30:].any()
+    both = whole(session, session.add(Point((20, 20, 47))))
+    np.testing.assert_array_equal(both, data > 0)
+    # Parts of a mask that somebody gave are theirs.
+    session.new_object()
+    session.add(MaskPrompt(data > 0))
+    corrected = whole(session, session.add(Point((20, 20, 12))))
+    np.testing.assert_array_equal(corrected, data > 0)
+
+
 def test_a_click_outside_the_region_moves_it() -> None:
     data = np.zeros((300, 300, 300), np.int16)
     data[20:40, 20:40, 20:40] = 100

@@ -19,7 +19,7 @@ from napari_sightline.errors import BadInput, Cancelled
 from napari_sightline.models.intensity import Intensity
 from napari_sightline.prompts import MaskPrompt, Prompt
 from napari_sightline.segment import scale
-from napari_sightline.segment.constrain import enforce, heed
+from napari_sightline.segment.constrain import connect, enforce, heed
 from napari_sightline.segment.region import Region
 from napari_sightline.segment.state import PackedLogits, PackedMask, SegmentObject, Step, union
 from napari_sightline.segment.tokens import prompt_tokens, start_logits
@@ -406,6 +406,7 @@ class Session:
         found = scale.settle(volume, region, previous, prompts, decode)
         _check(cancel)
         working = heed(found.logits, found.region, prompts)
+        working = connect(working, found.region, prompts)
         box, logits = scale.native(volume, found.region, working, prompts)
         mask = enforce(logits > 0, box, prompts, volume, found.region.spacing)
         if self._labels is not None:
