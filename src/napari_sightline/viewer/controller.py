@@ -193,6 +193,7 @@ class Controller(QObject):
                 job.cancel()
         job = self._submit("click", case, partial(case.add, point))
         job.prompt = point
+        draw.to_front(self._viewer, case)
         self.draw_clicks()
         self.changed.emit()
 

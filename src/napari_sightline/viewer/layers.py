@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from napari.layers import Image
 
 from napari_sightline.orientation import Array
 from napari_sightline.prompts import Point
@@ -18,9 +19,9 @@ from napari_sightline.viewer.state import Patch
 from napari_sightline.volume import Volume
 
 if TYPE_CHECKING:
-    from napari.layers import Image
     from napari.viewer import Viewer
 
+_OPACITY = 0.5
 #: Size of a click on the screen, pixels, at least and at most.
 _CLICK_PIXELS = (10, 26)
 #: Clicks across a shown width of the scan.
@@ -38,6 +39,15 @@ def begin(viewer: Viewer, case: Case) -> None:
         _new_labels(viewer, case, None, np.dtype(np.uint8))
     if case.points is None:
         _new_points(viewer, case, case.image)
+
+
+def to_front(viewer: Viewer, case: Case) -> None:
+    """Put labels and clicks above images that were opened later: a click is to be seen."""
+    layers = bare(viewer.layers)
+    top = max((layers.index(layer) for layer in layers if isinstance(layer, Image)), default=0)
+    for layer in (case.labels, case.points):
+        if layer in layers and layers.index(layer) < top:
+            layers.move(layers.index(layer), len(layers))
 
 
 def remove_clicks(viewer: Viewer, case: Case) -> None:
@@ -92,11 +102,11 @@ def _new_labels(viewer: Viewer, case: Case, base: Array | None, dtype: np.dtype[
     if case.frame:
         label += ", frame " + ", ".join(str(i + 1) for i in case.frame)
     with _selection(viewer):
-        layer = bare(viewer.add_labels(flat, name=label, opacity=0.5, **grid_like(image)))
+        layer = bare(viewer.add_labels(flat, name=label, opacity=_OPACITY, **grid_like(image)))
     layer.metadata[KEY] = {"volume": replace(volume, data=data, modality=None), "names": {}}
     case.keep(labels=layer)
     layers, points = bare(viewer.layers), case.points
-    if points in layers:  # clicks stay on top
+    if points in layers:  # clicks stay above labels
         layers.move(layers.index(points), len(layers))
     dress(case)
     return data
@@ -124,6 +134,18 @@ def dress(case: Case) -> None:
     }
 
 
+def show_outlines(case: Case, on: bool) -> None:
+    """Draw outlines, opaque, instead of filling; and back to the opacity that was."""
+    layer = case.labels
+    if layer is None or bool(layer.contour) == on:
+        return
+    kept = layer.metadata.setdefault(KEY, {})
+    if on:
+        kept["opacity"] = layer.opacity
+    layer.contour = int(on)
+    layer.opacity = 1.0 if on else kept.get("opacity", _OPACITY)
+
+
 def draw_clicks(viewer: Viewer, case: Case, clicks: Sequence[Point], waiting: int) -> None:
     """Show the current object's clicks: green discs inside, red crosses outside.
 
@@ -148,22 +170,21 @@ def draw_clicks(viewer: Viewer, case: Case, clicks: Sequence[Point], waiting: in
     if layer.metadata.get(KEY) == look:
         return
     layer.metadata[KEY] = look
-    layer.editable = True
-    layer.data = points_on(image, positions)
-    if clicks:
-        layer.symbol = ["disc" if sign else "x" for sign in signs]
-        layer.size = _click_size(case.volume, layer) * (0.5 + 0.5 * strength)
-        layer.face_color = np.array(
-            [
-                unit(POSITIVE if sign else NEGATIVE, alpha)
-                for sign, alpha in zip(signs, strength, strict=True)
-            ]
-        )
-        # Round a cross a border is a blot.
-        layer.border_width = [0.12 if sign else 0.0 for sign in signs]
-        layer.border_color = np.array([(0.05, 0.05, 0.05, alpha) for alpha in strength])
-    layer.selected_data = set()
-    layer.editable = False
+    faces = [
+        unit(POSITIVE if sign else NEGATIVE, alpha)
+        for sign, alpha in zip(signs, strength, strict=True)
+    ]
+    # napari uploads the points again after each of these: once is enough.
+    with layer.events.blocker_all():
+        layer.data = points_on(image, positions)
+        if clicks:
+            layer.symbol = ["disc" if sign else "x" for sign in signs]
+            layer.size = _click_size(case.volume, layer) * (0.5 + 0.5 * strength)
+            layer.face_color = np.array(faces)
+            # Round a cross a border is a blot.
+            layer.border_width = [0.12 if sign else 0.0 for sign in signs]
+            layer.border_color = np.array([(0.05, 0.05, 0.05, alpha) for alpha in strength])
+        layer.selected_data = set()
     layer.refresh()
 
 
@@ -193,6 +214,7 @@ def _new_points(viewer: Viewer, case: Case, image: Image) -> Any:
                 **grid_like(image),
             )
         )
+    layer.editable = False
     case.keep(points=layer)
     return layer
 

@@ -13,11 +13,13 @@ from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_sightline.errors import SightlineError
+from napari_sightline.io.formats import ending_of
 from napari_sightline.viewer import planes
 from napari_sightline.viewer.bridge import bare, widen_range
 from napari_sightline.viewer.controller import Controller
 from napari_sightline.viewer.files import default_path
 from napari_sightline.viewer.keys import ACCEPT, REDO, UNDO, KeyRing
+from napari_sightline.viewer.layers import show_outlines
 from napari_sightline.viewer.mouse import Mouse
 from napari_sightline.viewer.state import Outcome, State
 from napari_sightline.viewer.view import PromptView
@@ -25,6 +27,12 @@ from napari_sightline.viewer.wording import Situation, advice, quality, timing
 
 if TYPE_CHECKING:
     import napari.viewer
+
+
+_FILTERS = (
+    "NIfTI (*.nii.gz *.nii);;3D Slicer segmentation (*.seg.nrrd);;"
+    "DICOM segmentation (*.dcm);;Surfaces (*.stl *.obj *.ply);;All files (*)"
+)
 
 
 class PromptPanel(QWidget):
@@ -269,12 +277,12 @@ class PromptPanel(QWidget):
             self._tell("There is nothing to save yet; click an organ first.", True)
             return
         chosen, _ = QFileDialog.getSaveFileName(
-            self, "Save labels", str(default_path(case.volume)), "NIfTI (*.nii.gz *.nii)"
+            self, "Save labels", str(default_path(case.volume)), _FILTERS
         )
         if not chosen:
             return
         path = Path(chosen)
-        if not path.name.lower().endswith((".nii", ".nii.gz")):
+        if not ending_of(path):
             # The dialog asked about the name without the ending.
             path = path.with_name(f"{path.name}.nii.gz")
             if path.exists() and not self._may_replace(path):
@@ -321,9 +329,7 @@ class PromptPanel(QWidget):
         if case is not None and state is not None:
             view.show_rows(rows, state.current, case.draft)
             view.show_unsaved(case.unsaved and bool(rows))
-            outline = int(view.outline.isChecked())
-            if case.labels is not None and case.labels.contour != outline:
-                case.labels.contour = outline
+            show_outlines(case, view.outline.isChecked())
         else:
             view.show_rows([], 0, "")
             view.show_unsaved(False)
@@ -345,7 +351,7 @@ class PromptPanel(QWidget):
         if not control.busy:
             view.show_progress(None)
         elif view.progress.isHidden():
-            view.show_progress(0.0, "getting ready" if not waiting else "")
+            view.show_progress(0.0, "" if waiting else "getting ready")
         view.undo.setEnabled(bool(waiting) or bool(state and state.can_undo))
         view.redo.setEnabled(bool(state and state.can_redo) and not waiting)
         view.reset.setEnabled(bool(waiting) or bool(state and state.prompts))

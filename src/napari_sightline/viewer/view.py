@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from qtpy.QtCore import QSize, Qt, Signal  # type: ignore[attr-defined]
-from qtpy.QtGui import QColor, QIcon, QKeyEvent, QPainter, QPixmap
+from qtpy.QtCore import QSize, Qt, QTimer, Signal  # type: ignore[attr-defined]
+from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QButtonGroup,
@@ -16,7 +16,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
     QLabel,
-    QLineEdit,
     QProgressBar,
     QPushButton,
     QSizePolicy,
@@ -28,12 +27,13 @@ from qtpy.QtWidgets import (
 
 from napari_sightline.anatomy import Colour
 from napari_sightline.viewer.colours import NEGATIVE, POSITIVE, colour_of
-from napari_sightline.viewer.completer import StructureCompleter
+from napari_sightline.viewer.naming import NameEdit
 from napari_sightline.viewer.state import Row
 from napari_sightline.viewer.wording import millilitres
 
 PLANES = ("Axial", "Coronal", "Sagittal")
 _ID = Qt.ItemDataRole.UserRole
+_MOMENT = 400  # ms of work before progress is shown: most clicks are faster
 
 
 class PromptView(QWidget):
@@ -61,6 +61,11 @@ class PromptView(QWidget):
         super().__init__(parent)
         self._rows: tuple[Any, ...] = ()
         self._alarm: bool | None = None
+        self._share = (0, "")
+        self._moment = QTimer(self)
+        self._moment.setSingleShot(True)
+        self._moment.setInterval(_MOMENT)
+        self._moment.timeout.connect(self._draw_progress)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 6, 8, 6)
         layout.setSpacing(7)
@@ -266,12 +271,27 @@ class PromptView(QWidget):
             )
 
     def show_progress(self, share: float | None, word: str = "") -> None:
-        """Show how far the work is; None hides it."""
-        self.progress.setVisible(share is not None)
-        self.cancel.setVisible(share is not None)
-        if share is not None:
-            self.progress.setValue(round(100 * share))
-            self.progress.setFormat(word)
+        """Show how far the work is, once it has taken a moment; None hides it."""
+        if share is None:
+            self._moment.stop()
+            if not self.progress.isHidden():
+                self.progress.hide()
+                self.cancel.hide()
+            return
+        self._share = round(100 * share), word
+        if self.progress.isHidden():
+            if not self._moment.isActive():
+                self._moment.start()
+        else:
+            self._draw_progress()
+
+    def _draw_progress(self) -> None:
+        # Each of these makes Qt draw the whole window at once, the scan too.
+        value, word = self._share
+        self.progress.setFormat(word)
+        self.progress.setValue(value)
+        self.progress.show()
+        self.cancel.show()
 
     def show_rows(self, rows: Sequence[Row], current: int, draft: str) -> None:
         """List the objects that have a mask; the current one in italics."""
@@ -307,28 +327,6 @@ class PromptView(QWidget):
         self._rows = ()  # what is shown is the user's now: draw it anew
         if column == 0 and number is not None:
             self.renamed.emit(int(number), item.text(0))
-
-
-class NameEdit(QLineEdit):
-    """Line for a structure's name, completed from the list of structures; Enter accepts it."""
-
-    entered = Signal()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._completer = StructureCompleter(self)
-
-    def keyPressEvent(self, event: QKeyEvent | None) -> None:
-        """Keep Enter to ourselves: the viewer's own Enter would accept a second time."""
-        if event is None or event.key() not in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
-            super().keyPressEvent(event)
-            return
-        if self._completer.choosing():
-            event.ignore()  # the list of names takes the one that is marked
-            return
-        self._completer.close()
-        event.accept()
-        self.entered.emit()
 
 
 def _form() -> QFormLayout:
@@ -388,5 +386,8 @@ def _mark(colour: Colour, cross: bool) -> QIcon:
 
 def _swatch(colour: Colour) -> QIcon:
     pixmap = QPixmap(12, 12)
-    pixmap.fill(QColor(*colour))
+    pixmap.fill(QColor(128, 128, 128))  # an edge: pale colours on a pale theme
+    painter = QPainter(pixmap)
+    painter.fillRect(1, 1, 10, 10, QColor(*colour))
+    painter.end()
     return QIcon(pixmap)

@@ -1,9 +1,9 @@
-"""Completion of structure names by any of their words, synonyms and abbreviations."""
+"""The line for a structure's name, completed by any of its words, synonyms, abbreviations."""
 
 from __future__ import annotations
 
-from qtpy.QtCore import QStringListModel, Qt
-from qtpy.QtGui import QPalette
+from qtpy.QtCore import QStringListModel, Qt, Signal  # type: ignore[attr-defined]
+from qtpy.QtGui import QKeyEvent, QPalette
 from qtpy.QtWidgets import QCompleter, QLineEdit
 
 from napari_sightline.anatomy import search
@@ -64,3 +64,25 @@ class StructureCompleter(QCompleter):
         popup = self.popup()
         if popup is not None:
             popup.hide()
+
+
+class NameEdit(QLineEdit):
+    """Line for a structure's name, completed from the list of structures; Enter accepts it."""
+
+    entered = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._completer = StructureCompleter(self)
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
+        """Keep Enter to ourselves: the viewer's own Enter would accept a second time."""
+        if event is None or event.key() not in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+            super().keyPressEvent(event)
+            return
+        if self._completer.choosing():
+            event.ignore()  # the list of names takes the one that is marked
+            return
+        self._completer.close()
+        event.accept()
+        self.entered.emit()
