@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -29,6 +30,9 @@ def scan() -> Volume:
 def loaded_model() -> None:
     """Load the embedded model once; panels find it as they find one of an earlier image."""
     controller._models["sightline-3d", "auto"] = load_model()
+    # Every viewer's end looks for garbage: not among torch's and napari's own objects each time.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
