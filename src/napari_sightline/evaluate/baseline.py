@@ -77,7 +77,7 @@ class GeodesicSettings:
     least_reach: float = 0.6
 
 
-#: Tuned on the training cases of each set of the shared data.
+#: From a coarse search on a few training cases of each set; for the sarcoma it was ended early.
 TUNED: dict[str, GeodesicSettings] = {
     "headneck_ct": GeodesicSettings(
         reach=28.0,

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 USUAL = 80**3
 LARGEST = 128**3
 #: Finest working spacing, as a share of the scan's smallest: a little interpolation helps thin
-#: organs (on training cases Dice after five clicks rose by .01 to .02 against a share of one).
+#: organs (tried at .65 on 39 structures of training cases: Dice after five clicks rose by .005 to
+#: .017 with the larger region, against a share of one).
 FINEST = 0.7
 #: A mask smaller than this many region voxels along its longest side is looked at more closely.
 SMALL = 18
