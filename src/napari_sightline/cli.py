@@ -347,6 +347,7 @@ def train_interactive(
     warm_start: Annotated[Path | None, typer.Option(help="Weights to start from.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; one a core by default.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and crops.")] = 0,
+    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 6e-4,
     precision: Annotated[str, typer.Option(help="bf16 or fp32.")] = "bf16",
 ) -> None:
     """Train the embedded promptable network on a folder of volumes."""
@@ -362,6 +363,7 @@ def train_interactive(
         warm_start=warm_start,
         workers=workers,
         seed=seed,
+        rate=rate,
         precision=precision,
     )
     print(f"{out}: weights after {minutes:g} minutes")

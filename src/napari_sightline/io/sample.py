@@ -1,8 +1,8 @@
 """A scan that needs no download: a head-and-neck phantom in Hounsfield units.
 
 It is drawn, not measured: organs are solids in plausible places, so that every part of the
-program can be tried and tested against a known truth. It is no data to train or to judge a
-model on.
+program can be tried and tested against a known truth. It is no data to judge a model
+on.
 """
 
 from __future__ import annotations

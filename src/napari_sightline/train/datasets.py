@@ -21,6 +21,8 @@ HEADNECK = {
     6: "Larynx",
     7: "Mandible",
 }
+#: Group of the cases that `phantom_case` makes.
+PHANTOMS = "phantoms"
 HIPPOCAMPUS = {1: "anterior hippocampus", 2: "posterior hippocampus"}
 
 
@@ -133,6 +135,17 @@ def find(data: Path) -> list[Source]:
     return found
 
 
+def phantom_case(seed: int) -> Case:
+    """Make a case of the drawn head-and-neck phantom: every labelled organ may be asked for."""
+    from napari_sightline.io.sample import phantom
+
+    volume, labels, names = phantom(seed=seed)
+    targets = tuple((value,) for value in names)
+    source = Source(f"phantom_{seed}", PHANTOMS, None, Path(), targets, False)
+    image = Intensity.of(volume.data).apply(volume.data).astype(np.float16)
+    return _case(source, image, labels, np.array(volume.spacing), seed)
+
+
 def read(source: Source, seed: int = 0) -> Case:
     """Read a case; see `Case`."""
     from napari_sightline.io import load
@@ -147,7 +160,12 @@ def read(source: Source, seed: int = 0) -> Case:
     if source.image is not None:
         volume = load(source.image)
         image = Intensity.of(volume.data).apply(volume.data).astype(np.float16)
-    spacing = np.array(labels_volume.spacing)
+    return _case(source, image, labels, np.array(labels_volume.spacing), seed)
+
+
+def _case(
+    source: Source, image: np.ndarray | None, labels: np.ndarray, spacing: np.ndarray, seed: int
+) -> Case:
     rng = np.random.default_rng(seed)
     targets, points, extent = [], [], []
     for target in source.targets:

@@ -25,17 +25,20 @@ from napari_sightline.errors import BadInput
 from napari_sightline.models.sightline3d import Config, Features, Prediction, Sightline3D
 from napari_sightline.train import simulate
 from napari_sightline.train.crops import Crop, real_crop
-from napari_sightline.train.datasets import Case, Source, find, read
+from napari_sightline.train.datasets import PHANTOMS, Case, Source, find, phantom_case, read
 from napari_sightline.train.painted import painted_crop, shape_crop
 
 #: How often each set is drawn; sets that are missing leave their share to the others.
 SHARES = {
-    "headneck_ct": 0.48,
-    "hippocampus_mr": 0.13,
-    "sarcoma": 0.23,
-    "labels": 0.1,
-    "shapes": 0.06,
+    "headneck_ct": 0.45,
+    "hippocampus_mr": 0.18,
+    "sarcoma": 0.19,
+    "labels": 0.09,
+    "shapes": 0.05,
+    PHANTOMS: 0.04,
 }
+#: Phantoms that a process draws. The demo's patients have other seeds.
+PHANTOM_COUNT, PHANTOM_SEED = 6, 1000
 #: Side of a crop, crops a step and process, how often at the start and at the end of a run.
 SIZES = ((32, 5, 0.3, 0.05), (48, 2, 0.35, 0.3), (64, 1, 0.31, 0.5), (96, 1, 0.04, 0.15))
 #: Prompts placed one after the other, and how often.
@@ -124,6 +127,8 @@ class Sampler:
             group = "labels" if source.image is None else source.group
             if source.image is None or case.targets:
                 self.cases.setdefault(group, []).append(case)
+        first = PHANTOM_SEED + rank * PHANTOM_COUNT
+        self.cases[PHANTOMS] = [phantom_case(first + k) for k in range(PHANTOM_COUNT)]
         self.groups = [g for g in SHARES if g == "shapes" or self.cases.get(g)]
         shares = np.array([SHARES[g] for g in self.groups])
         self.shares = shares / shares.sum()

@@ -1,0 +1,112 @@
+"""What automatic segmentation needs to know of a model: the protocol between loaders and engine.
+
+Loaders (`models/swin_unetr.py`, `models/bundle.py`) make a `Segmenter`; the engine
+(`segment/automatic.py`) runs it and knows nothing of architectures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class IntensityRule:
+    """How a channel's voxels become a network's input.
+
+    Attributes
+    ----------
+    kind : {"window", "percentile", "zscore", "zscore_nonzero", "none"}
+        ``"window"`` maps ``low .. high`` to ``to_low .. to_high``; ``"percentile"`` does so with
+        percentiles of the volume; ``"zscore"`` subtracts the mean and divides by the standard
+        deviation, ``"zscore_nonzero"`` over the voxels that are not zero, which stay zero.
+    low, high : float
+        In the volume's unit (HU), or percentiles, 0 .. 100.
+    to_low, to_high : float
+        What they become.
+    clip : bool
+        Whether what lies outside is clipped.
+    """
+
+    kind: Literal["window", "percentile", "zscore", "zscore_nonzero", "none"] = "window"
+    low: float = -175.0
+    high: float = 250.0
+    to_low: float = 0.0
+    to_high: float = 1.0
+    clip: bool = True
+
+
+@dataclass(frozen=True)
+class SegmenterSpec:
+    """Facts of an automatic model.
+
+    Attributes
+    ----------
+    name : str
+        As in the catalog.
+    labels : mapping of int to str
+        Structure by label value; 0, the background, is not listed. Where `overlapping`, value
+        ``k`` is output channel ``k - 1``, else output channel ``k``.
+    channels : tuple of str
+        What each input channel is, such as ``("CT",)`` or ``("T1c", "T1", "T2", "FLAIR")``.
+    roi : tuple of 3 int
+        Voxels of a window, in the network's axes.
+    orientation : str
+        Directions in which the network's three array axes run, as nibabel's ``axcodes``:
+        ``"RAS"``, ``"SPL"`` (the canonical order of `Volume`).
+    spacing : tuple of 3 float or None
+        Millimetres a voxel along the network's axes; None works at the scan's own.
+    intensity : IntensityRule
+        Applied to each channel.
+    overlap : float
+        Share of a window that the next one sees again, 0 .. <1.
+    overlapping : bool
+        Whether structures may overlap: sigmoid for each channel instead of softmax.
+    modality : str or None
+        ``"CT"``, ``"MR"``, ``"PT"``: others are warned of.
+    licence, source : str
+        Shown before a download.
+    notes : tuple of str
+        Sentences on what was inferred or assumed.
+    """
+
+    name: str
+    labels: Mapping[int, str]
+    channels: tuple[str, ...] = ("CT",)
+    roi: tuple[int, int, int] = (96, 96, 96)
+    orientation: str = "RAS"
+    spacing: tuple[float, float, float] | None = None
+    intensity: IntensityRule = field(default_factory=IntensityRule)
+    overlap: float = 0.5
+    overlapping: bool = False
+    modality: str | None = None
+    licence: str = ""
+    source: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def outputs(self) -> int:
+        """Number of output channels: the structures, and the background unless they overlap."""
+        top = max(self.labels, default=0)
+        return top if self.overlapping else top + 1
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A network with what it needs.
+
+    Attributes
+    ----------
+    network : torch.nn.Module
+        Maps ``(B, len(channels), *roi)`` float32 to logits ``(B, outputs, *roi)``; in evaluation
+        mode, float32 weights, on the CPU. The engine moves it.
+    spec : SegmenterSpec
+        Its facts.
+    """
+
+    network: nn.Module
+    spec: SegmenterSpec
