@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from napari_sightline.prompts import Box, MaskPrompt, Point, Scribble
 from napari_sightline.segment import scale
 from napari_sightline.segment.constrain import CLEAR, heed
 from napari_sightline.segment.interactive import MaskUpdate, Session
-from napari_sightline.segment.region import plan
+from napari_sightline.segment.region import Region, plan
 from napari_sightline.segment.state import PackedMask
 from napari_sightline.volume import Volume
 
@@ -147,6 +149,69 @@ def test_islands_go_until_they_are_clicked() -> None:
     session.add(MaskPrompt(data > 0))
     corrected = whole(session, session.add(Point((20, 20, 12))))
     np.testing.assert_array_equal(corrected, data > 0)
+
+
+class Listener:
+    """A tap that notes what it was given, and when the model ran."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.heard: list[tuple[object, Region, np.ndarray, np.ndarray]] = []
+        self.during: list[int] = []
+        self.fail = False
+
+    @contextmanager
+    def recording(
+        self, network: object, region: Region, points: np.ndarray, codes: np.ndarray
+    ) -> Iterator[None]:
+        model = self.session.model
+        assert isinstance(model, Bright)
+        before = len(model.decoded)
+        self.heard.append((network, region, points, codes))
+        yield
+        self.during.append(len(model.decoded) - before)
+        if self.fail:
+            raise RuntimeError("the tap is full")
+
+
+def test_a_tap_hears_of_every_decoding() -> None:
+    data, _ = brick((300, 300, 300), (100, 110, 120), (106, 116, 126))
+    session = begin(data)
+    session.add(Point((103, 113, 123)))
+    session.undo()
+    session.tap = tap = Listener(session)
+    model = session.model
+    assert isinstance(model, Bright)
+    del model.decoded[:]
+    update = session.add(Point((103, 113, 123)))
+    assert len(tap.heard) == len(model.decoded) > 1  # it looked closer
+    assert set(tap.during) == {1}
+    assert tap.heard[0][1] != update.region == tap.heard[-1][1]
+    for (network, region, points, codes), asked in zip(tap.heard, model.decoded, strict=True):
+        assert network is None  # this model has none
+        np.testing.assert_array_equal(points, asked[0])
+        np.testing.assert_array_equal(codes, asked[1])
+        np.testing.assert_allclose(region.to_volume(points), [(103, 113, 123)], atol=1e-3)
+    # Its faults are not swallowed, and change nothing.
+    tap.fail = True
+    with pytest.raises(RuntimeError, match="full"):
+        session.add(Point((104, 113, 123)))
+    assert len(session.current.prompts) == 1
+    session.tap = None
+    session.add(Point((104, 113, 123)))
+    assert len(tap.during) == 3
+
+
+def test_a_tap_is_given_the_models_network() -> None:
+    data, _ = brick((40, 50, 60), (10, 12, 14), (30, 33, 37))
+    model = Bright()
+    model.network = object()  # type: ignore[attr-defined]
+    session = Session(model)
+    session.set_volume(Volume.from_array(data))
+    session.tap = tap = Listener(session)
+    session.add(Point((20, 20, 20)))
+    assert tap.heard[0][0] is model.network  # type: ignore[attr-defined]
+    assert session.undo().region is None  # type: ignore[union-attr]
 
 
 def test_a_click_outside_the_region_moves_it() -> None:

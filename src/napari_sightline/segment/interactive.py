@@ -10,8 +10,9 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -34,6 +35,27 @@ CancelFn = Callable[[], bool]
 CACHED_REGIONS = 4
 
 
+class Tap(Protocol):
+    """Somebody who watches a network while it answers prompts, such as a recorder of attention."""
+
+    def recording(
+        self, network: Any, region: Region, points: np.ndarray, codes: np.ndarray
+    ) -> AbstractContextManager[Any]:
+        """Return the context in which one call of the model's `decode` runs.
+
+        Parameters
+        ----------
+        network : torch.nn.Module or None
+            The model's ``network``; None where it has none.
+        region : Region
+            The working grid that is decoded.
+        points : numpy.ndarray
+            ``(M, 3)`` float32, voxels of the region, as the model gets them.
+        codes : numpy.ndarray
+            ``(M,)`` int64, see `napari_sightline.models.promptable.Promptable.decode`.
+        """
+
+
 @dataclass(frozen=True)
 class MaskUpdate:
     """What a step changed.
@@ -54,6 +76,8 @@ class MaskUpdate:
         Time of the whole step, and of what depends on the image alone.
     generation : int
         Counts the session's steps.
+    region : Region or None
+        The working grid whose decoding gave the mask; None where no model spoke.
     """
 
     object_id: int
@@ -64,6 +88,7 @@ class MaskUpdate:
     seconds: float
     encode_seconds: float
     generation: int
+    region: Region | None = None
 
 
 class Session:
@@ -78,9 +103,23 @@ class Session:
         Name of a promptable model, loaded at first use, or a loaded one.
     device : str
         ``"auto"`` or a torch device, for a model given by name.
+    tap : Tap, optional
+        Watches every decoding. A step decodes once or several times, on regions that need not be
+        the same; `MaskUpdate.region` says which one gave the mask. Without a tap nothing is paid.
+
+    Attributes
+    ----------
+    tap : Tap or None
+        As the parameter; may be set at any time and holds from the next decoding on.
     """
 
-    def __init__(self, model: str | Promptable = "sightline-3d", device: str = "auto") -> None:
+    def __init__(
+        self,
+        model: str | Promptable = "sightline-3d",
+        device: str = "auto",
+        tap: Tap | None = None,
+    ) -> None:
+        self.tap = tap
         self._name = model if isinstance(model, str) else model.name
         self._model: Promptable | None = None if isinstance(model, str) else model
         self._device = device
@@ -388,7 +427,12 @@ class Session:
         _tell(progress, 0.7, "segmenting")
         assert self._model is not None
         points, codes = prompt_tokens(prompts, region)
-        return self._model.decode(features, points, codes, previous)
+        tap = self.tap
+        if tap is None:
+            return self._model.decode(features, points, codes, previous)
+        network = getattr(self._model, "network", None)
+        with tap.recording(network, region, points, codes):
+            return self._model.decode(features, points, codes, previous)
 
     def _segment(
         self,
@@ -460,6 +504,7 @@ class Session:
             time.perf_counter() - started,
             self._encode_seconds if logits is not None else 0.0,
             self._generation,
+            None if logits is None or step.logits is None else step.logits.region,
         )
 
 
