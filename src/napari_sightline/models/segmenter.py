@@ -60,6 +60,9 @@ class SegmenterSpec:
         ``"RAS"``, ``"SPL"`` (the canonical order of `Volume`).
     spacing : tuple of 3 float or None
         Millimetres a voxel along the network's axes; None works at the scan's own.
+    spacing_range : float
+        Factor, 1 or more, by which a scan's spacing may differ from `spacing` along an axis and
+        is kept nevertheless; beyond, that axis is resampled.
     intensity : IntensityRule
         Applied to each channel.
     overlap : float
@@ -80,6 +83,7 @@ class SegmenterSpec:
     roi: tuple[int, int, int] = (96, 96, 96)
     orientation: str = "RAS"
     spacing: tuple[float, float, float] | None = None
+    spacing_range: float = 1.0
     intensity: IntensityRule = field(default_factory=IntensityRule)
     overlap: float = 0.5
     overlapping: bool = False
