@@ -80,6 +80,11 @@ class SwinUnetrSizes:
         """Voxels that each side of an input is a multiple of."""
         return int(self.patch**5)
 
+    @property
+    def only_input(self) -> tuple[int, int, int] | None:
+        """The only size it takes; None, since it takes any multiple of `stride`."""
+        return None
+
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for a file's metadata."""
         return asdict(self)
