@@ -20,7 +20,7 @@ from napari_sightline.io.atomic import replacing
 from napari_sightline.io.dicom import DicomHeader
 from napari_sightline.io.dicom_files import Files, numbers, parse, private_words, scrubbed, text
 from napari_sightline.io.dicom_geometry import stacked
-from napari_sightline.io.dicom_series import Frame, Picture, frames_of, read_header
+from napari_sightline.io.dicom_picture import Frame, Picture, frames_of, read_header
 from napari_sightline.io.legend import as_labels, colour_of, named_labels
 from napari_sightline.io.nifti import check_memory
 from napari_sightline.io.quiet import quiet
