@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from napari_sightline.errors import BadInput
-from napari_sightline.io.dicom_files import Files, Item, scrubbed, text
+from napari_sightline.io.dicom_files import Files, Item, nameless, scrubbed, text
 from napari_sightline.io.dicom_geometry import stacked
 from napari_sightline.io.dicom_picture import Frame
 from napari_sightline.io.dicom_pixels import read_frames
@@ -17,7 +17,7 @@ from napari_sightline.io.dicom_series import Series, find_series
 from napari_sightline.io.dicom_suv import suv_factor
 from napari_sightline.volume import Volume, choose_channel
 
-__all__ = ["DicomHeader", "Source", "list_series", "read_all_series", "read_dicom"]
+__all__ = ["DicomHeader", "Source", "Study", "list_series", "read_all_series", "read_dicom"]
 
 Source: TypeAlias = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 _KNOWN = ("CT", "MR", "PT")
@@ -34,6 +34,109 @@ class DicomHeader:
     """
 
     slices: tuple[tuple[Item, int] | None, ...]
+
+
+class Study:
+    """The series among some files, their headers read: choose one, then read its pixels.
+
+    Use it in a ``with`` block: zips stay open as long as it lasts.
+
+    Parameters
+    ----------
+    source : path or iterable of paths
+        A folder (with what is below it), a zip, files of one series, or a multi-frame file.
+    whole : bool
+        Whether a single file that holds one slice stands for the series it belongs to, whose
+        other files are then looked for in its folder.
+
+    Attributes
+    ----------
+    series : list of Series
+        The largest first; at least one.
+
+    Raises
+    ------
+    BadInput
+        If there is no image.
+    """
+
+    def __init__(self, source: Source, whole: bool = False) -> None:
+        self._files = Files(source)
+        try:
+            self.series, self._private = find_series(self._files)
+            if whole and isinstance(source, str | os.PathLike):
+                self._widen(Path(source))
+        except BaseException:
+            self._files.__exit__(None, None, None)
+            raise
+
+    @property
+    def name(self) -> str:
+        """Name of the folder or zip, without what would identify the patient."""
+        return scrubbed(self._files.name, self._private) or "The folder"
+
+    def __enter__(self) -> Study:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._files.__exit__(None, None, None)
+
+    def _widen(self, path: Path) -> None:
+        """Take the whole series that a file with one slice belongs to."""
+        if self._files.many or len(self.series[0].frames) > 1:
+            return
+        around = Files.beside(path)
+        if len(around.items) < 2:
+            return
+        found, private = find_series(around)
+        holding = [one for one in found if any(f.picture.item.path == path for f in one.frames)]
+        if holding and len(holding[0].frames) > 1:
+            self._files, self._private = around, private
+            self.series = holding
+
+    def choose(self, wanted: str | int | None) -> Series:
+        """Find a series by name, by the beginning of its name, or by place.
+
+        Parameters
+        ----------
+        wanted : str, int or None
+            None where there is only one.
+
+        Returns
+        -------
+        Series
+
+        Raises
+        ------
+        BadInput
+            If none or several fit; the sentence lists them.
+        """
+        return _chosen(self.series, wanted, self._files, self._private)
+
+    def read(self, series: Series, channel: int | None = None) -> Volume:
+        """Read the pixels of a series.
+
+        Parameters
+        ----------
+        series : Series
+            One of `series`.
+        channel : int, optional
+            Which of several slices at each place; the first by default.
+
+        Returns
+        -------
+        Volume
+            As `read_dicom` gives it.
+
+        Raises
+        ------
+        BadInput
+            If its files are damaged or do not lie on one grid.
+        """
+        try:
+            return _volume(self._files, series, channel)
+        except BadInput as error:
+            raise nameless(error, self._private) from None
 
 
 def list_series(source: Source) -> list[Series]:
@@ -53,8 +156,8 @@ def list_series(source: Source) -> list[Series]:
     BadInput
         If there is no image.
     """
-    with Files(source) as files:
-        return find_series(files)[0]
+    with Study(source) as study:
+        return study.series
 
 
 def read_dicom(
@@ -84,9 +187,8 @@ def read_dicom(
         If there is no image, there are several series and none was named, or the files are
         damaged or do not lie on one grid.
     """
-    with Files(source) as files:
-        found, private = find_series(files)
-        return _volume(files, _chosen(found, series, files, private), channel, private)
+    with Study(source) as study:
+        return study.read(study.choose(series), channel)
 
 
 def read_all_series(source: Source) -> list[Volume]:
@@ -108,11 +210,10 @@ def read_all_series(source: Source) -> list[Volume]:
         If none can be read.
     """
     volumes, faults = [], []
-    with Files(source) as files:
-        found, private = find_series(files)
-        for one in found:
+    with Study(source) as study:
+        for one in study.series:
             try:
-                volumes.append(_volume(files, one, None, private))
+                volumes.append(study.read(one))
             except BadInput as error:
                 faults.append(str(error))
     if not volumes:
@@ -141,7 +242,7 @@ def _chosen(
     raise BadInput(f"{name} holds {len(found)} series: {names}; name one of them (series=...).")
 
 
-def _volume(files: Files, series: Series, channel: int | None, private: frozenset[str]) -> Volume:
+def _volume(files: Files, series: Series, channel: int | None) -> Volume:
     name = series.name
     stack = stacked(series.frames, name)
     index, chosen = choose_channel(stack.channels, channel, name)

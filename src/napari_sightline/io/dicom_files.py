@@ -24,12 +24,25 @@ from napari_sightline.errors import BadInput
 from napari_sightline.io.nifti_header import reading
 from napari_sightline.io.quiet import quiet
 
-__all__ = ["Files", "Item", "looks_like_dicom", "numbers", "parse", "private_words", "scrubbed"]
+__all__ = [
+    "Files",
+    "Item",
+    "looks_like_dicom",
+    "nameless",
+    "numbers",
+    "parse",
+    "private_words",
+    "scrubbed",
+]
 
 _MOST_FILES = 100_000
 _FREE_SIZE = 2**28  # bytes a zip may unpack to whatever its own size
 _ZIP_RATIO = 100  # scans pack 2 to 4 times, blank ones more
 _DEFLATED = "1.2.840.10008.1.2.1.99"
+_PRIVATE = (
+    "PatientName", "PatientID", "PatientBirthDate", "OtherPatientIDs", "OtherPatientNames",
+    "PatientBirthName",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,6 +108,14 @@ class Files:
                 "or a .nii, .nii.gz, .nrrd or .tif file."
             )
 
+    @classmethod
+    def beside(cls, path: Path) -> Files:
+        """Take a DICOM file and all others in its folder, not those in folders below."""
+        files = cls(path)
+        files.items = _in_folder(path.parent, deep=False)
+        files.many = True
+        return files
+
     def __enter__(self) -> Files:
         return self
 
@@ -113,7 +134,10 @@ class Files:
                 return
             with path.open("rb") as stream:
                 start = stream.read(140)
-        if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+        if path.name.upper() == "DICOMDIR":  # a list of what lies beside and below it
+            self.many = True
+            self.items += _in_folder(path.parent)
+        elif start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
             self.many = True
             self.items += [Item(path, name) for name in self._entries(path)]
         else:
@@ -185,11 +209,11 @@ class Files:
                         view.close()
 
 
-def _in_folder(folder: Path) -> list[Item]:
+def _in_folder(folder: Path, deep: bool = True) -> list[Item]:
     found: list[Item] = []
     count = 0
     for top, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if deep and not name.startswith("."))
         for name in sorted(files):
             count += 1
             if count > _MOST_FILES:
@@ -334,16 +358,37 @@ def text(dataset: Any, keyword: str) -> str:
 
 
 def private_words(dataset: Any) -> frozenset[str]:
-    """Words that identify the patient, lower case: parts of the name, identifier, birth date."""
+    """Words that identify the patient, lower case: parts of names, identifiers, birth date."""
     words: set[str] = set()
-    for keyword in ("PatientName", "PatientID", "PatientBirthDate", "OtherPatientIDs"):
-        value = text(dataset, keyword).casefold()
-        words |= {word for word in re.split(r"[\s^=,;\\]+", value) if len(word) > 2}
+    places = [dataset]
+    with suppress(Exception):  # missing or damaged
+        places += list(dataset.get("OtherPatientIDsSequence") or ())
+    for place in places:
+        for keyword in _PRIVATE:
+            value = text(place, keyword).casefold()
+            words |= {word for word in re.split(r"[\s^=,;\\]+", value) if word}
+    born = text(dataset, "PatientBirthDate")
+    if len(born) == 8 and born.isdigit():
+        year, month, day = born[:4], born[4:6], born[6:]
+        for mark in ".-/_":
+            words |= {mark.join((year, month, day)), mark.join((day, month, year))}
+            words.add(mark.join((month, day, year)))
     return frozenset(words)
 
 
 def scrubbed(label: str, words: frozenset[str]) -> str:
-    """Return a label without the words that identify a patient; empty if nothing is left."""
+    """Return a label without the words that identify a patient; empty if nothing is left.
+
+    Words of one or two letters or digits are taken out only where they stand alone.
+    """
     for word in sorted(words, key=len, reverse=True):
-        label = re.sub(re.escape(word), "", label, flags=re.IGNORECASE)
+        pattern = re.escape(word)
+        if len(word) < 3 and word.isascii():
+            pattern = rf"(?<![^\W_]){pattern}(?![^\W_])"
+        label = re.sub(pattern, "", label, flags=re.IGNORECASE)
     return " ".join(label.split()).strip(" _-^,")
+
+
+def nameless(error: BadInput, words: frozenset[str]) -> BadInput:
+    """Return an error whose sentence does not identify a patient: names of files may."""
+    return BadInput(scrubbed(str(error), frozenset(word for word in words if len(word) > 2)))

@@ -28,7 +28,8 @@ _TAGS = [
     "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "Rows", "Columns",
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
     "RescaleSlope", "RescaleIntercept", "PatientName", "PatientID", "PatientBirthDate",
-    "OtherPatientIDs", *SUV_TAGS,
+    "OtherPatientIDs", "OtherPatientNames", "OtherPatientIDsSequence", "PatientBirthName",
+    *SUV_TAGS,
 ]  # fmt: skip
 _RANK = ("TemporalPositionIdentifier", "TriggerTime", "EchoTime", "DiffusionBValue")
 _NO_IMAGES = {"SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "REG", "SEG", "AU", "DOC", "ECG"}

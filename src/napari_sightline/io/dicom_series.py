@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from napari_sightline.errors import BadInput
-from napari_sightline.io.dicom_files import Files, numbers, private_words, scrubbed, text
+from napari_sightline.io.dicom_files import Files, nameless, numbers, private_words, scrubbed, text
 from napari_sightline.io.dicom_picture import Frame, Picture, frames_of, read_header
 
 __all__ = ["Series", "find_series"]
@@ -74,7 +74,8 @@ def find_series(files: Files) -> tuple[list[Series], frozenset[str]]:
             others += 1
         else:
             pictures.append(picture)
-    private = frozenset().union(*{private_words(p.header) for p in pictures[:1]})
+    patients = {_patient(picture.header): picture.header for picture in pictures}
+    private = frozenset().union(*map(private_words, patients.values()))
     if not pictures:
         if broken and not others:
             raise BadInput(broken[0])
@@ -82,13 +83,20 @@ def find_series(files: Files) -> tuple[list[Series], frozenset[str]]:
             f"{scrubbed(files.name, private)} holds no DICOM image; name a file or folder with "
             "a CT, MR, PET or other image series."
         )
-    groups = _grouped(pictures)
+    try:
+        groups = _grouped(pictures)
+    except BadInput as error:
+        raise nameless(error, private) from None
     series = [_named(frames, private) for frames in groups]
     series = _without_scouts(series)
     if broken:
         note = f"{len(broken)} damaged file{'s' * (len(broken) > 1)} left out."
         series = [replace(one, notes=(*one.notes, note)) for one in series]
     return _told_apart(sorted(series, key=lambda s: -len(s.frames))), private
+
+
+def _patient(header: Any) -> tuple[str, ...]:
+    return tuple(text(header, f"Patient{key}") for key in ("ID", "Name", "BirthDate"))
 
 
 def _grouped(pictures: list[Picture]) -> list[list[Frame]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.utils.notifications import show_error, show_info
@@ -17,8 +18,12 @@ from napari_sightline.io.formats import format_of
 from napari_sightline.orientation import Array
 from napari_sightline.viewer.bridge import KEY, image_layer, placed
 from napari_sightline.viewer.colours import label_colours
-from napari_sightline.viewer.worker import apart
+from napari_sightline.viewer.series import choose_series
+from napari_sightline.viewer.worker import apart, has_window
 from napari_sightline.volume import Volume
+
+if TYPE_CHECKING:
+    from napari_sightline.io.dicom import Study
 
 LayerData = tuple[Any, dict[str, Any], str]
 #: What a reader returns when it has told the user itself why there is nothing to show.
@@ -26,6 +31,7 @@ _NOTHING: list[tuple[None]] = [(None,)]
 _MOST_LABELS = 4096
 _SLICES = (".dcm", ".ima")
 _ENDINGS = (*_SLICES, ".nii", ".nii.gz", ".nrrd", ".nhdr", ".tif", ".tiff", ".zip")
+_SAME_DROP = 5.0  # seconds between the files of one drop, at most
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[Any]] | None:
@@ -35,53 +41,133 @@ def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[Any]] | None:
     ----------
     path : str or sequence of str
         One file or folder, or several; several become a layer each, but several DICOM files
-        are slices of series.
+        are slices of series. Names without a known ending are offered for where the content
+        is DICOM.
 
     Returns
     -------
     callable or None
     """
     paths = [path] if isinstance(path, str) else list(path)
-    known = all(name.lower().endswith(_ENDINGS) or Path(name).is_dir() for name in paths)
-    return read if known else None
+    return read if all(map(_known, paths)) else None
+
+
+def _known(name: str) -> bool:
+    return name.lower().endswith(_ENDINGS) or Path(name).is_dir() or _is_dicom(name)
+
+
+def _is_dicom(name: str) -> bool:
+    try:
+        return format_of(name) in ("dicom", "dicom-seg")
+    except BadInput:  # gone, or not to be read: somebody else may say so
+        return False
 
 
 def read(path: str | Sequence[str]) -> list[Any]:
     """Open scans as image layers, label maps as labels layers.
 
-    Each DICOM series becomes a layer; what is odd about one is told. A file that cannot be
-    used is told in one sentence and left out.
+    Of several DICOM series the reader chooses in a list; what is odd about one is told. napari
+    names dropped files one by one: a DICOM file with one slice opens its whole series, and the
+    others of that series then open nothing more. A file that cannot be used is told in one
+    sentence and left out.
     """
     paths = [path] if isinstance(path, str) else list(path)
     layers: list[Any] = []
-    slices = [name for name in paths if name.lower().endswith(_SLICES)]
-    together = [slices] if len(slices) > 1 else []
-    for source in (*together, *(name for name in paths if not together or name not in slices)):
+    slices = [name for name in paths if name.lower().endswith(_SLICES) or _is_slice(name)]
+    piles: list[str | list[str]] = [*paths]
+    if len(slices) > 1:
+        piles = [slices, *(name for name in paths if name not in slices)]
+    for source in piles:
         try:
-            layers += apart(lambda source=source: _open(source))  # type: ignore[misc]
+            layers += _open(source)
         except SightlineError as error:
             show_error(str(error))
     return layers or list(_NOTHING)
+
+
+def _is_slice(name: str) -> bool:
+    return not name.lower().endswith(_ENDINGS) and Path(name).is_file() and _is_dicom(name)
 
 
 def _open(source: str | list[str]) -> list[LayerData]:
     """Read one file, or one pile of DICOM files, as layer data."""
     kind = format_of(source)
     if kind == "dicom":
-        from napari_sightline.io.dicom import read_all_series
-
-        volumes = read_all_series(source)
-        for volume in volumes:
-            if volume.notes:
-                show_info(f"{volume.name}: {' '.join(volume.notes)}")
-        return [image_layer(volume) for volume in volumes]
+        return _open_series(source)
     assert isinstance(source, str)
+    return apart(lambda: _open_file(source, kind))
+
+
+def _open_file(source: str, kind: str) -> list[LayerData]:
     if kind == "dicom-seg" or source.lower().endswith(".seg.nrrd"):
         return [labels_layer(*load_labels(source))]
     volume = load(source)
     if looks_like_labels(volume):
         return [labels_layer(*load_labels(source))]
+    if volume.notes:
+        show_info(f"{volume.name}: {' '.join(volume.notes)}")
     return [image_layer(volume)]
+
+
+class _Refused:
+    """Files of a series that could not be used, told once for all files of a drop."""
+
+    files: frozenset[Path] = frozenset()
+    until = 0.0
+
+    @classmethod
+    def holds(cls, path: Path) -> bool:
+        if path not in cls.files or time.monotonic() > cls.until:
+            return False
+        cls.until = time.monotonic() + _SAME_DROP
+        return True
+
+    @classmethod
+    def remember(cls, study: Study) -> None:
+        frames = (frame for one in study.series for frame in one.frames)
+        cls.files = frozenset(frame.picture.item.path for frame in frames)
+        cls.until = time.monotonic() + _SAME_DROP
+
+
+def _open_series(source: str | list[str]) -> list[LayerData]:
+    """Read a DICOM file with its series, or the series of a pile that the reader chooses."""
+    from napari_sightline.io.dicom import Study
+
+    single = Path(source) if isinstance(source, str) and Path(source).is_file() else None
+    if single is not None and (_Refused.holds(single) or _shown(single)):
+        return []
+    volumes, faults = [], []
+    with apart(lambda: Study(source, whole=True)) as study:
+        wanted = study.series
+        if len(wanted) > 1 and has_window():
+            wanted = choose_series(wanted, study.name)
+        for one in wanted:
+            try:
+                volumes.append(apart(lambda one=one: study.read(one)))  # type: ignore[misc]
+            except BadInput as error:
+                faults.append(str(error))
+        if single is not None and not volumes:
+            _Refused.remember(study)
+    for fault in faults:
+        show_error(fault)
+    for volume in volumes:
+        if volume.notes:
+            show_info(f"{volume.name}: {' '.join(volume.notes)}")
+    return [image_layer(volume) for volume in volumes]
+
+
+def _shown(path: Path) -> bool:
+    """Whether a file is a slice of a scan that is open; its layer is selected then."""
+    from napari import current_viewer
+
+    viewer = current_viewer()
+    for layer in () if viewer is None else viewer.layers:
+        volume = layer.metadata.get(KEY, {}).get("volume")
+        slices = getattr(getattr(volume, "header", None), "slices", ())
+        if any(place is not None and place[0].path == path for place in slices):
+            viewer.layers.selection = {layer}
+            return True
+    return False
 
 
 def looks_like_labels(volume: Volume) -> bool:

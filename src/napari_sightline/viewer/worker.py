@@ -231,7 +231,7 @@ def apart(work: Callable[[], T]) -> T:
     they return. Without a running window the work is simply done.
     """
     app = QCoreApplication.instance()
-    if app is None or QThread.currentThread() is not app.thread() or not _has_window():
+    if app is None or QThread.currentThread() is not app.thread() or not has_window():
         return work()
     results: list[T] = []
     errors: list[BaseException] = []
@@ -256,7 +256,8 @@ def apart(work: Callable[[], T]) -> T:
     return results[0]
 
 
-def _has_window() -> bool:
+def has_window() -> bool:
+    """Whether a window is on the screen, so that there is somebody to ask."""
     from qtpy.QtWidgets import QApplication
 
     return any(window.isVisible() for window in QApplication.topLevelWidgets())
