@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari_sightline.errors import BadInput, SightlineError
     from napari_sightline.io import load, save
     from napari_sightline.io.sample import phantom
-    from napari_sightline.prompts import Box, MaskPrompt, Point, Scribble
+    from napari_sightline.prompts import Box, Lasso, MaskPrompt, Point, Scribble
     from napari_sightline.segment.interactive import Session
     from napari_sightline.volume import Volume
 
@@ -23,6 +23,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "BadInput",
     "Box",
+    "Lasso",
     "MaskPrompt",
     "Point",
     "Scribble",
@@ -42,6 +43,7 @@ _HOME = {
     "save": "io",
     "phantom": "io.sample",
     "Box": "prompts",
+    "Lasso": "prompts",
     "MaskPrompt": "prompts",
     "Point": "prompts",
     "Scribble": "prompts",

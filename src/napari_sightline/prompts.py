@@ -1,4 +1,4 @@
-"""What a reader gives the engine: points, boxes, scribbles, masks, and their history.
+"""What a reader gives the engine: points, boxes, scribbles, lassos, masks, and their history.
 
 Every coordinate is a canonical voxel index (axis 0 superior, 1 posterior, 2 left); voxel
 centres lie at integers. Prompts are immutable, so they may be shared between threads.
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from napari_sightline.errors import BadInput
 
-__all__ = ["Box", "History", "MaskPrompt", "Point", "Position", "Prompt", "Scribble"]
+__all__ = ["Box", "History", "Lasso", "MaskPrompt", "Point", "Position", "Prompt", "Scribble"]
 
 Position: TypeAlias = tuple[float, float, float]
 T = TypeVar("T")
@@ -70,6 +70,9 @@ class Point:
 class Box:
     """A box round the object, from any two opposite corners.
 
+    A box that is one voxel thick along one axis was drawn on a slice: it says how far the object
+    reaches within that slice and leaves its extent along the third axis open.
+
     Parameters
     ----------
     low, high : tuple of 3 float
@@ -96,6 +99,12 @@ class Box:
     def bounds(self) -> tuple[Position, Position]:
         """Lowest and highest corner (voxels, inclusive)."""
         return self.low, self.high
+
+    @property
+    def flat_axis(self) -> int | None:
+        """The only axis along which the box is one voxel thick; None for a box in 3D."""
+        flat = [k for k in range(3) if round(self.low[k]) == round(self.high[k])]
+        return flat[0] if len(flat) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -167,6 +176,104 @@ class Scribble:
         return np.concatenate(pieces)
 
 
+@dataclass(frozen=True)
+class Lasso:
+    """A closed line drawn freehand on a slice; what it encloses is meant.
+
+    Parameters
+    ----------
+    path : tuple of positions
+        Three or more canonical voxel positions on one slice, in drawing order; the last is joined
+        to the first. They share their coordinate along the axis that the slice lies across.
+    positive : bool
+        As for `Point`, for every voxel inside.
+
+    Raises
+    ------
+    BadInput
+        If fewer than three positions are given, one is not three finite numbers, they lie on no
+        slice, or they enclose nothing.
+    """
+
+    path: tuple[Position, ...]
+    positive: bool = True
+
+    def __post_init__(self) -> None:
+        path = tuple(_position(point, "A position of the lasso") for point in self.path)
+        object.__setattr__(self, "path", path)
+        object.__setattr__(self, "positive", bool(self.positive))
+        if len(set(path)) < 3:
+            raise BadInput("The lasso has fewer than three positions; draw round the structure.")
+        if np.ptp(np.asarray(path), axis=0).min() > 1e-3:
+            raise BadInput("The lasso does not lie on one slice; draw it on a slice.")
+        y, x = (line - line[0] for line in np.delete(np.asarray(path), self.axis, 1).T)
+        if abs(float(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1)))) < 1e-6:
+            raise BadInput("The lasso encloses nothing; draw round the structure.")
+
+    @property
+    def axis(self) -> int:
+        """Axis that the slice lies across."""
+        return int(np.argmin(np.ptp(np.asarray(self.path), axis=0)))
+
+    @property
+    def slice_index(self) -> int:
+        """Index of the slice along `axis`."""
+        return round(self.path[0][self.axis])
+
+    @property
+    def bounds(self) -> tuple[Position, Position]:
+        """Lowest and highest corner (voxels, inclusive) of the line."""
+        path = np.asarray(self.path)
+        return _position(path.min(axis=0), "Low"), _position(path.max(axis=0), "High")
+
+    def filled(self) -> tuple[npt.NDArray[np.bool_], tuple[int, int, int]]:
+        """Voxels whose centres lie inside; where none does, the one nearest to the middle.
+
+        Returns
+        -------
+        mask : ndarray of bool, shape (n0, n1, n2)
+            One voxel thick along `axis`.
+        origin : tuple of 3 int
+            Voxel of the volume at which ``mask[0, 0, 0]`` lies.
+        """
+        from skimage.draw import polygon2mask
+
+        path = np.delete(np.asarray(self.path), self.axis, 1)
+        corner = np.rint(path.min(axis=0)).astype(int)
+        shape = np.rint(path.max(axis=0)).astype(int) - corner + 1
+        flat = np.asarray(polygon2mask(tuple(shape), path - corner), bool)
+        if not flat.any():
+            flat[tuple(np.rint(path.mean(axis=0)).astype(int) - corner)] = True
+        a, b, c = (int(i) for i in np.insert(corner, self.axis, self.slice_index))
+        return np.expand_dims(flat, self.axis), (a, b, c)
+
+    def sample(self, count: int) -> npt.NDArray[np.float64]:
+        """Spread positions over the inside, the deepest first, each as far from those before.
+
+        Parameters
+        ----------
+        count : int
+            How many at most.
+
+        Returns
+        -------
+        ndarray, shape (N, 3), float64
+            Voxel centres, away from the line where the inside is thick enough; N >= 1.
+        """
+        from scipy import ndimage
+
+        mask, origin = self.filled()
+        depth = ndimage.distance_transform_edt(np.pad(mask.any(axis=self.axis), 1))[1:-1, 1:-1]
+        places = np.argwhere(depth >= min(2.0, float(depth.max())))
+        first = int(np.argmax(depth[tuple(places.T)]))
+        chosen = [first]
+        away = np.linalg.norm(places - places[first], axis=1)
+        while len(chosen) < count and away.max() > 0:
+            chosen.append(int(np.argmax(away)))
+            away = np.minimum(away, np.linalg.norm(places - places[chosen[-1]], axis=1))
+        return np.insert(places[chosen], self.axis, 0, axis=1).astype(np.float64) + origin
+
+
 @dataclass(frozen=True, eq=False)
 class MaskPrompt:
     """A mask to start from, for example one drawn by hand or made by another tool.
@@ -203,6 +310,38 @@ class MaskPrompt:
         object.__setattr__(self, "mask", mask)
         object.__setattr__(self, "origin", tuple(int(value) for value in origin))
 
+    @classmethod
+    def from_labels(cls, labels: npt.NDArray[Any], value: int) -> MaskPrompt:
+        """Take one label of a label map that another tool made, cut to where it lies.
+
+        Parameters
+        ----------
+        labels : ndarray of int, shape (n0, n1, n2)
+            Canonical axis order, on the volume's grid.
+        value : int
+            The label that is wanted.
+
+        Raises
+        ------
+        BadInput
+            If the labels are not three-dimensional, or the value does not occur.
+        """
+        if np.ndim(labels) != 3:
+            raise BadInput(f"The labels have {np.ndim(labels)} axes; give labels with three.")
+        found = np.asarray(labels) == value
+        if not found.any():
+            raise BadInput(f"The labels hold no voxel of label {value}; choose another label.")
+        return cls(found).cropped()
+
+    def cropped(self) -> MaskPrompt:
+        """Return the same mask without empty margins."""
+        low, high = (np.array(corner, int) - self.origin for corner in self.bounds)
+        if np.all(low == 0) and np.all(high + 1 == self.mask.shape):
+            return self
+        a, b, c = (int(n) for n in low + self.origin)
+        inner = tuple(slice(int(i), int(j) + 1) for i, j in zip(low, high, strict=True))
+        return MaskPrompt(self.mask[inner], (a, b, c))
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, MaskPrompt):
             return NotImplemented
@@ -223,7 +362,7 @@ class MaskPrompt:
         return _position(low, "Low"), _position(high, "High")
 
 
-Prompt: TypeAlias = Point | Box | Scribble | MaskPrompt
+Prompt: TypeAlias = Point | Box | Scribble | Lasso | MaskPrompt
 
 
 class History(Generic[T]):
@@ -246,6 +385,16 @@ class History(Generic[T]):
         return len(self._states)
 
     @property
+    def states(self) -> tuple[T, ...]:
+        """Every state, the oldest first, those undone last."""
+        return tuple(self._states)
+
+    @property
+    def index(self) -> int:
+        """Which of the states we are in; -1 before the first push."""
+        return self._index
+
+    @property
     def current(self) -> T | None:
         """The state we are in, or None before the first push."""
         return self._states[self._index] if self._states else None
@@ -265,6 +414,13 @@ class History(Generic[T]):
         del self._states[self._index + 1 :]
         self._states.append(state)
         self._index += 1
+
+    def forget(self, count: int) -> None:
+        """Forget the oldest states, `count` of them, but never the current one or a later one."""
+        count = min(count, self._index)
+        if count > 0:
+            del self._states[:count]
+            self._index -= count
 
     def undo(self) -> T | None:
         """Step back; return the state now current, or None (and stay) at the first one."""

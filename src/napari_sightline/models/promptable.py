@@ -37,10 +37,18 @@ class Promptable(Protocol):
         As in the catalog.
     stride : int
         Sides of a region are multiples of it.
+    device : torch.device or str
+        Where it runs; its text is shown to the user.
+    precision : str
+        ``"fp32"`` or ``"bf16"``.
+
+    A model built on a torch module offers it as ``network``: taps are given it.
     """
 
     name: str
     stride: int
+    device: Any
+    precision: str
 
     def encode(self, region: np.ndarray, intensity: Intensity, spacing: float) -> Any:
         """Compute what depends on the image alone.

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_sightline.prompts import Point, Prompt
+from napari_sightline.prompts import Lasso, Point, Prompt, Scribble
+from napari_sightline.segment.packed import tight
 from napari_sightline.segment.region import Region, plan
-from napari_sightline.segment.state import tight
 from napari_sightline.volume import Box3, Volume
 
 if TYPE_CHECKING:
@@ -35,11 +35,17 @@ TRIES = 3
 
 @dataclass
 class Found:
-    """Logits on a region, and the predicted quality of their mask."""
+    """Logits on a region, the predicted quality of their mask, and other masks that may be meant.
+
+    ``candidates`` is ``(C, D, H, W)`` with the ``qualities`` ``(C,)``; C is 0 where the model
+    offered none.
+    """
 
     region: Region
     logits: np.ndarray
     quality: float
+    candidates: np.ndarray
+    qualities: np.ndarray
 
 
 def finest(volume: Volume) -> float:
@@ -117,6 +123,7 @@ def settle(
     previous: np.ndarray | None,
     prompts: tuple[Prompt, ...],
     decode: Callable[[Region, np.ndarray | None], Decoded],
+    tries: int = TRIES,
 ) -> Found:
     """Decode, and look again wider or closer where the mask asks for it.
 
@@ -132,10 +139,12 @@ def settle(
         All of the object's prompts.
     decode : callable
         Runs the model on a region with the logits so far.
+    tries : int
+        How often it may look again.
     """
     fresh = previous is None
     found = _found(region, decode(region, previous))
-    for _ in range(TRIES):
+    for _ in range(tries):
         box = tight(found.logits > 0)
         if box is None:
             break
@@ -167,13 +176,14 @@ def settle(
 
 
 def _found(region: Region, decoded: Decoded) -> Found:
-    return Found(region, decoded.logits[0], float(decoded.quality[0]))
+    logits, quality = decoded.logits, decoded.quality
+    return Found(region, logits[0], float(quality[0]), logits[1:], quality[1:])
 
 
 def native(
     volume: Volume, region: Region, logits: np.ndarray, prompts: tuple[Prompt, ...]
 ) -> tuple[Box3, np.ndarray]:
-    """Logits on the volume's own voxels round the mask and every click.
+    """Logits on the volume's own voxels round the mask and every click, scribble and lasso.
 
     Returns
     -------
@@ -191,11 +201,11 @@ def native(
     first = np.ceil(region.to_volume(low) - 1e-6).astype(int).clip(0)
     last = np.floor(region.to_volume(high) + 1e-6).astype(int) + 1
     last = np.minimum(last, volume.shape)
-    # A click beside the region's edge still has its own voxel.
+    # What lies beside the mask, or at the region's edge, still has its own voxels.
     for p in prompts:
-        if isinstance(p, Point):
-            voxel = np.rint(p.position).astype(int)
-            first, last = np.minimum(first, voxel), np.maximum(last, voxel + 1)
+        if isinstance(p, Point | Scribble | Lasso):
+            reach = np.rint(np.array(p.bounds)).astype(int)
+            first, last = np.minimum(first, reach[0]), np.maximum(last, reach[1] + 1)
     a, b, c = (slice(int(i), max(int(i) + 1, int(j))) for i, j in zip(first, last, strict=True))
     where: Box3 = (a, b, c)
     out = np.empty([s.stop - s.start for s in where], np.float16)

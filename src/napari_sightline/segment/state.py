@@ -1,123 +1,112 @@
-"""What a session keeps of an object after each step, packed small."""
+"""What a session holds: objects and which one takes prompts, never changed once made.
+
+A step makes a new `Scene` that shares with the last one whatever it left alone.
+"""
 
 from __future__ import annotations
 
-import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from napari_sightline.prompts import History, Prompt
-from napari_sightline.segment.region import Region
+from napari_sightline.errors import BadInput
+from napari_sightline.prompts import Prompt
+from napari_sightline.segment.acts import Act, Choice, Operation, Paint
+from napari_sightline.segment.packed import EMPTY, PackedLogits, PackedMask, tight, union
 from napari_sightline.volume import Box3
 
-#: Logits are kept in steps of 1/16, up to +-7.9.
-_SCALE = 16.0
+__all__ = [
+    "Option",
+    "PackedLogits",
+    "PackedMask",
+    "Scene",
+    "SegmentObject",
+    "Step",
+    "tight",
+    "union",
+]
+
+#: Largest value of a label map.
+LAST_ID = int(np.iinfo(np.uint16).max)
 
 
 @dataclass(frozen=True)
-class PackedMask:
-    """A mask within its bounding box, one bit a voxel.
+class Option:
+    """One of the masks that a model offers for a first prompt, as logits."""
 
-    ``box`` is None for an empty mask.
-    """
-
-    box: Box3 | None
-    bits: bytes = b""
-
-    @classmethod
-    def of(cls, mask: np.ndarray, box: Box3) -> PackedMask:
-        """Pack a mask ``(n0, n1, n2)`` that lies at `box` of the volume."""
-        inner = tight(mask)
-        if inner is None:
-            return cls(None)
-        a, b, c = (
-            slice(o.start + i.start, o.start + i.stop) for o, i in zip(box, inner, strict=True)
-        )
-        return cls((a, b, c), zlib.compress(np.packbits(mask[inner]).tobytes(), 1))
-
-    def unpack(self) -> np.ndarray:
-        """Return the mask within its box; shape (0, 0, 0) if it is empty."""
-        if self.box is None:
-            return np.zeros((0, 0, 0), bool)
-        shape = tuple(s.stop - s.start for s in self.box)
-        flat = np.frombuffer(zlib.decompress(self.bits), np.uint8)
-        return np.unpackbits(flat, count=int(np.prod(shape))).view(bool).reshape(shape)
-
-    def paint(self, box: Box3) -> np.ndarray:
-        """Return the mask on a box of the volume; what lies outside the box is left out."""
-        out = np.zeros([s.stop - s.start for s in box], bool)
-        if self.box is None:
-            return out
-        here, there = [], []
-        for mine, wanted in zip(self.box, box, strict=True):
-            low, high = max(mine.start, wanted.start), min(mine.stop, wanted.stop)
-            if low >= high:
-                return out
-            there.append(slice(low - mine.start, high - mine.start))
-            here.append(slice(low - wanted.start, high - wanted.start))
-        out[tuple(here)] = self.unpack()[tuple(there)]
-        return out
-
-    @property
-    def count(self) -> int:
-        """Voxels in the mask."""
-        return int(self.unpack().sum())
-
-
-@dataclass(frozen=True)
-class PackedLogits:
-    """Logits on a working grid, in steps of 1/16."""
-
-    region: Region
-    data: bytes
-
-    @classmethod
-    def of(cls, region: Region, logits: np.ndarray) -> PackedLogits:
-        """Pack ``(D, H, W)``."""
-        small = np.rint(logits.clip(-7.9, 7.9) * _SCALE).astype(np.int8)
-        return cls(region, zlib.compress(small.tobytes(), 1))
-
-    def unpack(self) -> np.ndarray:
-        """Return float32 of the region's shape."""
-        flat = np.frombuffer(zlib.decompress(self.data), np.int8)
-        return flat.reshape(self.region.shape).astype(np.float32) / _SCALE
+    logits: PackedLogits
+    quality: float
 
 
 @dataclass(frozen=True)
 class Step:
-    """An object after one prompt: all that undo must bring back."""
+    """An object after one act: all that undo must bring back.
 
-    prompts: tuple[Prompt, ...] = ()
-    mask: PackedMask = PackedMask(None)
+    Attributes
+    ----------
+    acts : tuple
+        Everything that led here, in order.
+    mask : PackedMask
+        The object's voxels.
+    logits : PackedLogits or None
+        From which the next prompt goes on; None where no model spoke or the mask was edited since.
+    quality : float
+        Predicted intersection over union, 0 .. 1, or NaN.
+    options : tuple of Option
+        After a first prompt: the model's answer, then its candidates from small to large.
+    """
+
+    acts: tuple[Act, ...] = ()
+    mask: PackedMask = EMPTY
     logits: PackedLogits | None = None
     quality: float = float("nan")
+    options: tuple[Option, ...] = ()
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """Prompts among the acts."""
+        return tuple(act for act in self.acts if not isinstance(act, Choice | Paint | Operation))
+
+    @property
+    def chosen(self) -> int | None:
+        """Candidate that was taken; None for the model's own answer."""
+        last = self.acts[-1] if self.acts else None
+        return last.index if isinstance(last, Choice) else None
 
 
-@dataclass
+@dataclass(frozen=True)
 class SegmentObject:
     """One structure that is being segmented, or was accepted.
 
     Attributes
     ----------
     id : int
-        Its value in the label map.
+        Its value in the label map; never given to another object while this one can come back.
     name : str
         What the user calls it.
     accepted : bool
-        Whether its mask stands in the label map and is locked.
+        Whether its mask stands in the label map.
+    locked : bool
+        Whether no other object may take its voxels; accepted objects are, until unlocked.
+    visible : bool
+        Whether a viewer shows it.
+    colour : tuple of 3 int or None
+        Red, green, blue, 0 .. 255; None: the colour that goes with the name.
+    step : Step
+        Its acts and mask.
+    voxel_ml : float
+        Volume of a voxel.
     """
 
     id: int
     name: str = ""
     accepted: bool = False
-    history: History[Step] = field(default_factory=lambda: History([Step()]))
+    locked: bool = False
+    visible: bool = True
+    colour: tuple[int, int, int] | None = None
+    step: Step = field(default_factory=Step)
     voxel_ml: float = 0.0
-
-    @property
-    def step(self) -> Step:
-        """The state after the last prompt that was not undone."""
-        return self.history.current or Step()
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
@@ -144,25 +133,71 @@ class SegmentObject:
         """Volume of the mask in mL."""
         return self.step.mask.count * self.voxel_ml
 
-
-def tight(mask: np.ndarray) -> Box3 | None:
-    """Bounding box of the true voxels of a 3D mask; None without."""
-    if not mask.any():
-        return None
-    parts = []
-    for axis in range(3):
-        line = np.flatnonzero(mask.any(tuple(k for k in range(3) if k != axis)))
-        parts.append(slice(int(line[0]), int(line[-1]) + 1))
-    a, b, c = parts
-    return a, b, c
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing was done to it yet."""
+        return not self.accepted and not self.step.acts and self.step.mask.box is None
 
 
-def union(first: Box3 | None, second: Box3 | None) -> Box3 | None:
-    """Smallest box that holds both; None counts as nothing."""
-    if first is None or second is None:
-        return second if first is None else first
-    a, b, c = (
-        slice(min(p.start, q.start), max(p.stop, q.stop))
-        for p, q in zip(first, second, strict=True)
-    )
-    return a, b, c
+@dataclass(frozen=True)
+class Scene:
+    """Every object of a session at one moment.
+
+    Attributes
+    ----------
+    objects : tuple of SegmentObject
+        In the order of their making.
+    current : int
+        Id of the object that prompts go to; it is not accepted.
+    next_id : int
+        Id of the next new object.
+    """
+
+    objects: tuple[SegmentObject, ...] = ()
+    current: int = 0
+    next_id: int = 1
+
+    def get(self, number: int) -> SegmentObject | None:
+        """Object of an id, or None."""
+        return next((item for item in self.objects if item.id == number), None)
+
+    def need(self, number: int | None) -> SegmentObject:
+        """Object of an id, None meaning the current one; `BadInput` where there is none."""
+        found = self.get(self.current if number is None else number)
+        if found is None:
+            raise BadInput(f"There is no object {number}; see the session's objects.")
+        return found
+
+    def with_object(self, item: SegmentObject) -> Scene:
+        """Put an object in the place of that of the same id, or behind the others."""
+        if self.get(item.id) is None:
+            return replace(self, objects=(*self.objects, item))
+        return replace(self, objects=tuple(item if o.id == item.id else o for o in self.objects))
+
+    def changed(self, number: int | None, **values: Any) -> Scene:
+        """Scene with some attributes of an object changed."""
+        return self.with_object(replace(self.need(number), **values))
+
+    def without(self, number: int) -> Scene:
+        """Scene less an object."""
+        return replace(self, objects=tuple(o for o in self.objects if o.id != number))
+
+    def free_id(self) -> int:
+        """Id for a new object; `BadInput` where all 65535 are taken."""
+        if self.next_id <= LAST_ID:
+            return self.next_id
+        taken = {item.id for item in self.objects}
+        free = next((n for n in range(1, LAST_ID + 1) if n not in taken), None)
+        if free is None:
+            raise BadInput("A label map holds at most 65535 objects; delete one of them.")
+        return free
+
+    def begun(self, voxel_ml: float, name: str = "", **values: Any) -> Scene:
+        """Scene with a new current object; a current one that is untouched is taken again."""
+        now = self.get(self.current)
+        if now is not None and now.untouched:
+            return self.with_object(replace(now, name=name or now.name, **values))
+        number = self.free_id()
+        created = SegmentObject(number, name, voxel_ml=voxel_ml, **values)
+        following = max(self.next_id, number + 1)
+        return replace(self, objects=(*self.objects, created), current=number, next_id=following)

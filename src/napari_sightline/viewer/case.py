@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import sys
 import weakref
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_sightline.errors import BadInput, Cancelled
 from napari_sightline.orientation import Array
-from napari_sightline.prompts import MaskPrompt, Prompt
+from napari_sightline.prompts import Prompt
 from napari_sightline.segment.interactive import MaskUpdate, Session
-from napari_sightline.segment.state import union
+from napari_sightline.segment.packed import union
 from napari_sightline.viewer.bridge import Source, bare
 from napari_sightline.viewer.state import Outcome, Patch, Row, State
 from napari_sightline.volume import Box3, Volume
@@ -57,7 +58,7 @@ class Case:
         self.draft = ""  # name of the current object, as typed
         self.unsaved = False
         self.begun = False  # its layers were added
-        self._ml: dict[int, float] = {}
+        self._known: set[int] = set()  # ids of the session's objects, also of those gone
 
     @property
     def image(self) -> Image | None:
@@ -112,10 +113,11 @@ class Case:
         if self.labels is None and (names or item.mask is not None):
             none = (slice(0, 0),) * 3
             whole = self.session.label_image()
+            self._known.update(o.id for o in self.session.objects)
             return Outcome(self._state(), Patch(none, whole[none], whole))
         if item.mask_box is None or item.mask is None:
             return Outcome(self._state())
-        return Outcome(self._state(), self._patch(item.mask_box, item.mask, item.id))
+        return Outcome(self._state(), self._patch(item.mask_box))
 
     def prepare(self, job: Job[Outcome]) -> Outcome:
         """Load the model and compute what does not wait for a click."""
@@ -151,7 +153,7 @@ class Case:
         """Lock the current object and begin another."""
         self._check()
         self.session.accept(name or None)
-        return Outcome(self._state())
+        return self._outcome(self.session.last_update)
 
     def rename(self, number: int, name: str, job: Job[Outcome]) -> Outcome:
         """Name an object."""
@@ -162,31 +164,12 @@ class Case:
     def move(self, model: str | Promptable, device: str, job: Job[Outcome]) -> Outcome:
         """Go on with another model or device; objects and prompts come along.
 
-        Accepted objects keep their masks to the voxel; the current one is computed anew. Where
-        that fails the case stays as it was.
+        Masks and history stay to the voxel; the next click is answered by the new model. Where that
+        fails the case stays as it was.
         """
-        new, old = Session(model, device), self.session
-        new.load(job.progress)
-        if self.volume is None:
-            self.session, self.device = new, device
-            return Outcome(self._state())
-        new.set_volume(self.volume)
-        for item in old.objects:
-            if item.accepted and item.mask is not None and item.mask_box is not None:
-                a, b, c = (s.start for s in item.mask_box)
-                new.add(MaskPrompt(item.mask, (a, b, c)))
-                new.accept(item.name)
-        update = None
-        for prompt in old.current.prompts:
-            update = new.add(prompt, job.progress, job.cancelled)
-        before = old.current.mask_box
-        self.session, self.device = new, device
-        if update is None:
-            return Outcome(self._state())
-        box = union(before, update.box) or update.box
-        mask = np.zeros([s.stop - s.start for s in box], bool)
-        mask[_inside(update.box, box)] = update.mask
-        return Outcome(self._state(), self._patch(box, mask, update.object_id), update)
+        self.session.set_model(model, device, job.progress)
+        self.device = device
+        return Outcome(self._state())
 
     # ---- what they share
 
@@ -197,21 +180,27 @@ class Case:
     def _outcome(self, update: MaskUpdate | None) -> Outcome:
         if update is None:
             return Outcome(self._state())
-        patch = self._patch(update.box, update.mask, update.object_id)
-        return Outcome(self._state(), patch, update)
+        box: Box3 | None = None
+        for part in update.changed:
+            box = union(box, part)
+        if box is None:
+            return Outcome(self._state(), None, update)
+        return Outcome(self._state(), self._patch(box, update.objects), update)
 
-    def _patch(self, box: Box3, mask: Array, number: int) -> Patch:
-        """Lay a mask into what the labels layer shows; other labels stay, drawn by whomever."""
-        dtype = np.uint8 if number <= np.iinfo(np.uint8).max else np.uint16
+    def _patch(self, box: Box3, numbers: Sequence[int] = ()) -> Patch:
+        """Lay the session's objects into what the labels layer shows; other labels stay."""
+        values = self.session.paint(box)
+        self._known.update(item.id for item in self.session.objects)
+        self._known.update(numbers)
         shown, fresh = voxels(self.labels, self.volume), None
         if shown is None:
             if not self.session.names:
-                return Patch(box, np.where(mask, number, 0).astype(dtype))
+                return Patch(box, values)
             shown = fresh = self.session.label_image(include_current=False)
-        values = shown[box].astype(np.result_type(shown.dtype, dtype))
-        values[values == number] = 0
-        values[mask & (values == 0)] = number
-        return Patch(box, values, fresh)
+        theirs = shown[box]
+        foreign = (theirs != 0) & ~np.isin(theirs, list(self._known))
+        dtype = np.result_type(shown.dtype, values.dtype)
+        return Patch(box, np.where(foreign, theirs, values).astype(dtype), fresh)
 
     def _state(self) -> State:
         session = self.session
@@ -223,9 +212,7 @@ class Case:
         current = session.current
         rows = []
         for item in session.objects:
-            if not item.accepted or item.id not in self._ml:
-                self._ml[item.id] = item.volume_ml
-            rows.append(Row(item.id, item.name, self._ml[item.id], item.accepted))
+            rows.append(Row(item.id, item.name, item.volume_ml, item.accepted))
         return State(
             current.id,
             current.prompts,
@@ -258,10 +245,3 @@ def voxels(layer: Labels | None, volume: Volume | None) -> Array | None:
         return None
     shape = (1,) * (3 - data.ndim) + data.shape
     return data.reshape(shape) if shape == volume.shape else None
-
-
-def _inside(inner: Box3, outer: Box3) -> Box3:
-    a, b, c = (
-        slice(p.start - q.start, p.stop - q.start) for p, q in zip(inner, outer, strict=True)
-    )
-    return a, b, c
