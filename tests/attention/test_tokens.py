@@ -14,7 +14,7 @@ from attention_making import (
     prompts,
     swin_unetr,
 )
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from napari_sightline.attention.frame import Frame
@@ -86,7 +86,7 @@ def brute_force(
     return out
 
 
-@settings(max_examples=6)
+@settings(max_examples=6, phases=[Phase.explicit, Phase.generate])
 @given(
     st.tuples(*[st.sampled_from([8, 12, 16, 20, 26])] * 3),
     st.sampled_from([2, 3, 4]),
@@ -141,7 +141,7 @@ def test_a_voxels_attention_in_swin_unetr_equals_brute_force(
         np.testing.assert_allclose(total, 1, atol=1e-4)
 
 
-@settings(max_examples=6)
+@settings(max_examples=6, phases=[Phase.explicit, Phase.generate])
 @given(
     st.sampled_from([(48, 32, 64), (32, 32, 32), (16, 64, 48)]),
     st.tuples(*[st.floats(-5, 5)] * 3),
@@ -179,6 +179,9 @@ def test_a_voxels_attention_in_sightline_3d_equals_brute_force(
             for _ in range(20):
                 voxel = np.array([rng.integers(s.start, s.stop) for s in box])
                 place = (voxel - origin) / step
-                cell = tuple(((place + 0.5) // 16).astype(int))
+                share = (place + 0.5) / 16
+                if np.any(np.abs(share - np.rint(share)) < 1e-4):
+                    continue  # on a border between tokens: either will do
+                cell = tuple(share.astype(int))
                 at = tuple(voxel - [s.start for s in box])
                 assert abs(values[at] - float(expected[(1, *cell)])) <= 1e-5

@@ -233,11 +233,10 @@ def cells_of_voxels(
         for other in range(3):
             if abs(inverse[axis, other]) > 1e-12:
                 voxel = voxel + inverse[axis, other] * shaped[other]
-        cell = np.floor((np.asarray(voxel) + 0.5 + 1e-9) / grid.stride[axis]).astype(np.int64)
+        place = (np.asarray(voxel) + 0.5) / grid.stride[axis]
         size = grid.shape[axis]
-        covered = (cell >= 0) & (cell < size)
-        inside &= covered
-        out = out * size + np.where(covered, cell, 0)
+        inside &= (place > -1e-6) & (place < size + 1e-6)
+        out = out * size + np.floor(place + 1e-9).astype(np.int64).clip(0, size - 1)
     return out, inside
 
 

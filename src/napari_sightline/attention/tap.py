@@ -159,6 +159,9 @@ class Tap:
             one.notes += recorder.unseen()
         finally:
             recorder.close()
+        self._add(one)
+
+    def _add(self, one: Pass) -> None:
         with self._lock:
             self._passes.append(one)
             while len(self._passes) > self._keep or (
@@ -169,14 +172,14 @@ class Tap:
 
     @contextmanager
     def recording(
-        self, network: nn.Module, region: Region, points: npt.ArrayLike, codes: npt.ArrayLike
+        self, network: nn.Module | None, region: Region, points: npt.ArrayLike, codes: npt.ArrayLike
     ) -> Iterator[None]:
         """Record a click: what `napari_sightline.segment.interactive.Session` calls.
 
         Parameters
         ----------
-        network : torch.nn.Module
-            The promptable network.
+        network : torch.nn.Module or None
+            The promptable network; None where the model shows none, of which the pass tells.
         region : Region
             The working grid.
         points, codes : array_like
@@ -185,6 +188,11 @@ class Tap:
         from napari_sightline.attention.families import model_name
 
         frame = Frame.of_region(region)
+        if network is None:
+            yield
+            note = "The model shows no network, so its attention cannot be seen; choose another."
+            self._add(Pass("the model", (frame,), notes=[note]))
+            return
         with self.record(network, frame, model_name(network), points, codes):
             yield
 
