@@ -17,8 +17,10 @@ from napari_sightline.models.weights_io import read_weights
 from napari_sightline.train import simulate
 from napari_sightline.train.crops import Crop, real_crop, sampling_grid, window
 from napari_sightline.train.datasets import find, read
-from napari_sightline.train.interactive import Sampler, mask_loss, overlap, step_loss, train
+from napari_sightline.train.interactive import train
+from napari_sightline.train.mask_loss import mask_loss, overlap, step_loss
 from napari_sightline.train.painted import painted_crop, shape_crop
+from napari_sightline.train.sampler import Sampler
 
 SMALL = Config(widths=(8, 16, 24, 36), heads=2, blocks=1, keys=4)
 

@@ -1,0 +1,281 @@
+"""Recipe of automatic models: train the embedded Swin-UNETR, or fine-tune one on one's own labels.
+
+The embedded model learns seven organs at risk of head and neck from planning CT; see
+docs/training_automatic.md for the choices behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from napari_sightline.errors import BadInput
+from napari_sightline.models.segmenter import IntensityRule, Segmenter, SegmenterSpec
+from napari_sightline.train.loop import RunOptions, Trainer, workers_or_all
+from napari_sightline.train.organ_cases import OrganSource, find_headneck, find_pairs, read_case
+from napari_sightline.train.organ_crops import OrganSampler
+from napari_sightline.train.organ_judge import COUNT, OrganJudge
+from napari_sightline.train.parallel import launch
+from napari_sightline.train.partial_loss import partial_loss
+
+#: Facts of the embedded model. Air is 0, which is what windows beyond the scan are filled with.
+HEADNECK_SPEC = SegmenterSpec(
+    name="swin-unetr-headneck-ct",
+    labels={
+        1: "brainstem",
+        2: "spinal cord",
+        3: "right parotid gland",
+        4: "left parotid gland",
+        5: "oesophagus",
+        6: "larynx",
+        7: "mandible",
+    },
+    channels=("CT",),
+    roi=(64, 64, 64),
+    orientation="SPL",
+    spacing=(2.5, 2.5, 2.5),
+    intensity=IntensityRule("window", -200.0, 400.0, 0.0, 1.0, True),
+    overlap=0.5,
+    modality="CT",
+    licence="BSD-3-Clause (weights); trained on OpenKBP, MIT",
+    source="sightline train automatic",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(RunOptions):
+    """Options of a run; see `train`."""
+
+    data: Path | None = None
+    images: Path | None = None
+    labels: Path | None = None
+    warm_start: Path | None = None
+    roi: tuple[int, int, int] | None = None
+
+
+def headneck_network() -> nn.Module:
+    """Build the embedded model's network, with random weights.
+
+    MONAI's Swin-UNETR, the second version: a residual convolution leads each stage.
+    """
+    from monai.networks.nets.swin_unetr import SwinUNETR
+
+    network: nn.Module = SwinUNETR(
+        in_channels=1,
+        out_channels=HEADNECK_SPEC.outputs,
+        feature_size=12,
+        window_size=4,
+        use_v2=True,
+        use_flash_attention=True,
+    )
+    return network
+
+
+def train(
+    out: Path,
+    minutes: float,
+    *,
+    data: Path | None = None,
+    images: Path | None = None,
+    labels: Path | None = None,
+    warm_start: Path | None = None,
+    resume: bool = True,
+    workers: int | None = None,
+    seed: int = 0,
+    rate: float = 8e-4,
+    precision: str = "bf16",
+    roi: tuple[int, int, int] | None = None,
+) -> None:
+    """Train an automatic model and write it.
+
+    Parameters
+    ----------
+    out : Path
+        File to write (``.safetensors``), see `napari_sightline.models.segmenter_io`. Beside it
+        lie a checkpoint (``.ckpt``) and a log (``.log.jsonl``).
+    minutes : float
+        Training time in all, resumed runs included.
+    data : Path, optional
+        Folder with ``index.json`` and ``headneck_ct``; trains the embedded model.
+    images, labels : Path, optional
+        Folders of one's own scans and label maps instead, see
+        `napari_sightline.train.organ_cases.find_pairs`; fine-tunes `warm_start`.
+    warm_start : Path, optional
+        Model to start from where there is no checkpoint. Where its structures are others than
+        those of `labels`, its last layer is made anew.
+    resume : bool
+        Go on from the checkpoint beside `out` where there is one.
+    workers : int, optional
+        Processes; by default one a core.
+    seed : int
+        Seed of weights and crops.
+    rate : float
+        Peak learning rate; a tenth of the default suits fine-tuning.
+    precision : str
+        ``"bf16"`` (mixed, guarded against NaN) or ``"fp32"``.
+    roi : tuple of 3 int, optional
+        Voxels of a crop, and of the model's window, instead of the model's own.
+
+    Raises
+    ------
+    BadInput
+        Where data or options cannot be used.
+    ModelError
+        Where `warm_start` cannot be used.
+    """
+    options = Options(
+        minutes=minutes,
+        out=out,
+        resume=resume,
+        workers=workers_or_all(workers),
+        seed=seed,
+        rate=rate,
+        precision=precision,
+        data=data,
+        images=images,
+        labels=labels,
+        warm_start=warm_start,
+        roi=roi,
+    )
+    # What is wrong with the input is said before processes start.
+    _plan(options)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    launch(_work, options, options.workers)
+
+
+def guard_small_grids(network: nn.Module) -> None:
+    """Let convolutions on grids of fewer than three voxels a side leave bf16.
+
+    oneDNN's bf16 weight gradient is wrong there, see docs/training.md.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d) and max(module.kernel_size) > 1:
+            module.forward = _guarded(module.forward)  # type: ignore[assignment]
+
+
+def _guarded(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def run(x: Tensor) -> Tensor:
+        if min(x.shape[2:]) >= 3:
+            return forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return forward(x.float())
+
+    return run
+
+
+def _plan(options: Options) -> tuple[Segmenter, list[OrganSource]]:
+    """Read options into a model to start from and the cases to learn from."""
+    roi = options.roi
+    if roi is not None and (any(n < 32 or n % 32 for n in roi) or max(roi) < 64):
+        # At stride 32 the network normalises over what is left, which one voxel does not allow.
+        raise BadInput(f"A crop of {roi} voxels does not fit; give multiples of 32, one above 32.")
+    own = options.images is not None or options.labels is not None
+    if own == (options.data is not None):
+        raise BadInput("Give either --data, or --images and --labels, to learn from.")
+    start: Segmenter | None = None
+    if options.warm_start is not None:
+        from napari_sightline.models.segmenter_io import read_segmenter
+
+        start, _ = read_segmenter(options.warm_start)
+    torch.manual_seed(options.seed)
+    if options.data is not None:
+        sources, spec = find_headneck(options.data), HEADNECK_SPEC
+        if start is None:
+            start = Segmenter(headneck_network(), spec)
+        elif dict(start.spec.labels) != dict(spec.labels):
+            raise BadInput(
+                f"The model {start.spec.name!r} has other structures than the head-and-neck "
+                "data; give one's own pairs with --images and --labels."
+            )
+    else:
+        if options.images is None or options.labels is None:
+            raise BadInput("Fine-tuning needs both --images and --labels; give the other too.")
+        if start is None:
+            raise BadInput("Fine-tuning needs a model to start from; give --warm-start.")
+        if start.spec.overlapping:
+            raise BadInput(
+                f"The model {start.spec.name!r} has structures that overlap, and a label map "
+                "cannot; choose another model to start from."
+            )
+        sources, names = find_pairs(options.images, options.labels, options.seed)
+        start = _with_structures(start, names)
+    if options.roi is not None:
+        start = Segmenter(start.network, replace(start.spec, roi=options.roi))
+    return start, sources
+
+
+def _with_structures(start: Segmenter, names: dict[int, str]) -> Segmenter:
+    """Fit a model's last layer to other structures; kept where the label values are the same."""
+    if set(names) == set(start.spec.labels):
+        kept = {
+            value: start.spec.labels[value] if name == f"label {value}" else name
+            for value, name in names.items()
+        }
+        return Segmenter(start.network, replace(start.spec, labels=kept))
+    spec = replace(start.spec, labels=names, name=f"{start.spec.name}-tuned")
+    network: Any = start.network
+    try:
+        old = network.out.conv.conv  # as MONAI's UnetOutBlock names it
+    except AttributeError as error:
+        raise BadInput(
+            f"The model {start.spec.name!r} has no last layer that could take other structures; "
+            "choose a Swin-UNETR to start from."
+        ) from error
+    network.out.conv.conv = nn.Conv3d(old.in_channels, spec.outputs, 1, bias=old.bias is not None)
+    return Segmenter(start.network, spec)
+
+
+def _work(rank: int, options: Options) -> None:
+    _Trainer(rank, options).run()
+
+
+class _Trainer(Trainer):
+    options: Options
+
+    def __init__(self, rank: int, options: Options) -> None:
+        start, sources = _plan(options)
+        self.spec, world = start.spec, options.workers
+        self.plain = deepcopy(start.network)
+        network = start.network.train()
+        guard_small_grids(network)
+        super().__init__(rank, options, network)
+        learning = [s for s in sources if not s.validates]
+        held = sorted((s for s in sources if s.validates), key=lambda s: (-len(s.known), s.name))
+        # Every process needs a case; of few, all read all.
+        mine = learning[rank::world] if len(learning) >= world else learning
+        self.sampler = OrganSampler(
+            [read_case(s, self.spec) for s in mine],
+            self.spec.roi,
+            self.spec.outputs,
+            [self.crop_seed, rank],
+        )
+        cases = [read_case(s, self.spec) for s in held[:COUNT][rank::world]]
+        self.judge = OrganJudge(cases, self.spec, world)
+        torch.manual_seed(self.crop_seed + rank)
+
+    def learn(self, done: float) -> float:
+        crop = self.sampler.draw()
+        image = crop.image[None].contiguous(memory_format=torch.channels_last_3d)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.options.precision == "bf16"):
+            logits = self.state.model(image)
+        loss = partial_loss(logits, crop.labels[None], crop.seen[None], crop.known[None])
+        loss.backward()
+        return float(loss.detach())
+
+    def scores(self) -> dict[str, Any]:
+        return self.judge.score(self._averaged(), self.options.precision == "bf16")
+
+    def write(self, about: dict[str, Any]) -> None:
+        from napari_sightline.models.segmenter_io import write_segmenter
+
+        write_segmenter(self.options.out, self._averaged(), self.spec, about)
+
+    def _averaged(self) -> nn.Module:
+        self.plain.load_state_dict(self.state.average)
+        return self.plain.eval()

@@ -1,0 +1,165 @@
+"""Random crops of scans with contoured organs, as an automatic model meets them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from napari_sightline.train.crops import rotation, sampling_grid, window
+from napari_sightline.train.organ_cases import OrganCase
+
+#: Shares of crops drawn round a rare organ as often as round a common one, and round any place.
+_BY_ORGAN, _ANYWHERE = 0.5, 0.1
+#: Share of crops cut out as they are; the others are turned, stretched and bent.
+_STRAIGHT = 0.35
+
+
+@dataclass
+class OrganCrop:
+    """One crop.
+
+    Attributes
+    ----------
+    image : torch.Tensor, shape (channels, D, H, W), float32
+        Scaled and clipped as at inference, and varied.
+    labels : torch.Tensor, shape (D, H, W), int64
+        Label values.
+    seen : torch.Tensor, shape (D, H, W), bool
+        False outside the volume and where the scanner saw nothing: no truth exists there.
+    known : torch.Tensor, shape (outputs,), bool
+        Which outputs are contoured in this case; the background, 0, always.
+    """
+
+    image: Tensor
+    labels: Tensor
+    seen: Tensor
+    known: Tensor
+
+
+class OrganSampler:
+    """Draws crops; every organ is met about as often, however seldom it is contoured."""
+
+    def __init__(
+        self, cases: Sequence[OrganCase], roi: tuple[int, int, int], outputs: int, seed: list[int]
+    ) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.cases, self.roi, self.outputs = list(cases), roi, outputs
+        self.by_organ: dict[int, list[OrganCase]] = {}
+        for case in self.cases:
+            for value in case.points:
+                self.by_organ.setdefault(value, []).append(case)
+
+    def draw(self) -> OrganCrop:
+        """Draw one crop."""
+        rng = self.rng
+        draw, value = rng.random(), None
+        case = self.cases[int(rng.integers(len(self.cases)))]
+        if draw < _BY_ORGAN and self.by_organ:
+            value = int(rng.choice(sorted(self.by_organ)))
+            case = self.by_organ[value][int(rng.integers(len(self.by_organ[value])))]
+        elif draw < 1 - _ANYWHERE and case.points:
+            value = int(rng.choice(sorted(case.points)))
+        points = case.body if value is None else case.points[value]
+        anchor = points[int(rng.integers(len(points)))].astype(float)
+        return self.crop(case, anchor)
+
+    def crop(self, case: OrganCase, anchor: np.ndarray) -> OrganCrop:
+        """Cut out a crop that holds the voxel `anchor`, mostly inside the volume."""
+        rng = self.rng
+        size, shape = np.array(self.roi), np.array(case.labels.shape)
+        centre = anchor + rng.uniform(-0.4, 0.4, 3) * size
+        if rng.random() < 0.8:
+            # As windows lie at inference: none leaves a volume that is larger than it.
+            low, high = (size - 1) / 2, shape - 1 - (size - 1) / 2
+            centre = np.where(low < high, np.clip(centre, low, high), (shape - 1) / 2)
+        if rng.random() < _STRAIGHT:
+            image, labels, blank = _cut(case, np.rint(centre - (size - 1) / 2).astype(int), size)
+        else:
+            image, labels, blank = self._bent(case, centre)
+        image = vary(rng, image)
+        image = image.clamp(case.scaling.low, case.scaling.high)
+        # MONAI fills with 0 where a window is larger than the scan.
+        image = torch.where(torch.isnan(image), 0.0, image)
+        known = torch.zeros(self.outputs, dtype=torch.bool)
+        known[[0, *case.source.known]] = True
+        return OrganCrop(image, labels, ~blank, known)
+
+    def _bent(self, case: OrganCase, centre: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        rng, spacing = self.rng, case.spacing
+        scale = np.exp(rng.uniform(np.log(0.85), np.log(1.18))) * rng.uniform(0.93, 1.08, 3)
+        matrix = rotation(rng, 12) @ np.diag(spacing * scale)
+        place = (centre + 0.5) * spacing
+        reach = 0.75 * float(np.linalg.norm(spacing * scale * self.roi))
+        box, place = window(case.labels.shape, spacing, place, reach)
+        labels = case.labels[box]
+        grid = sampling_grid(labels.shape, spacing, place, matrix, self.roi)
+        if rng.random() < 0.4:
+            grid = grid + self._field(spacing, labels.shape)
+        image = torch.from_numpy(case.image[(slice(None), *box)]).float()[None]
+        image = F.grid_sample(image, grid, "bilinear", "border", align_corners=False)[0]
+        outside = (grid[0].abs() > 1).any(-1)
+        image = torch.where(outside, torch.nan, image)
+        blank = torch.from_numpy(case.blank[box]).float()[None, None]
+        blank = F.grid_sample(blank, grid, "nearest", "border", align_corners=False)[0, 0] > 0.5
+        values = np.unique(labels)
+        found = torch.zeros(self.roi, dtype=torch.int64)
+        if len(values) > 1:
+            masks = torch.from_numpy(np.stack([labels == v for v in values])).float()[None]
+            shares = F.grid_sample(masks, grid, "bilinear", "border", align_corners=False)[0]
+            found = torch.from_numpy(values.astype(np.int64))[shares.argmax(0)]
+        return image, torch.where(outside, 0, found), blank | outside
+
+    def _field(self, spacing: np.ndarray, shape: tuple[int, ...]) -> Tensor:
+        """Draw a smooth displacement of a few millimetres, in the units of `sampling_grid`."""
+        coarse = torch.from_numpy(self.rng.normal(0, self.rng.uniform(1, 4), (1, 3, 5, 5, 5)))
+        field = F.interpolate(coarse.float(), self.roi, mode="trilinear", align_corners=True)
+        unit = 2 / (np.array(shape) * spacing)
+        field = field * torch.from_numpy(unit.astype(np.float32)).view(1, 3, 1, 1, 1)
+        return field.movedim(1, -1).flip(-1)
+
+
+def _cut(case: OrganCase, low: np.ndarray, size: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """Cut voxels out as they are, filled up where the box leaves the volume."""
+    shape = np.array(case.labels.shape)
+    first, last = np.clip(low, 0, shape), np.clip(low + size, 0, shape)
+    box = tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    pad: list[int] = []
+    for a, b, start, n in zip(first[::-1], last[::-1], low[::-1], size[::-1], strict=True):
+        pad += [int(a - start), int(start + n - b)]
+    image = F.pad(torch.from_numpy(case.image[(slice(None), *box)]).float(), pad, value=torch.nan)
+    labels = F.pad(torch.from_numpy(case.labels[box].astype(np.int64)), pad)
+    blank = F.pad(torch.from_numpy(case.blank[box]), pad, value=True)
+    return image, labels, blank
+
+
+def vary(rng: np.random.Generator, image: Tensor) -> Tensor:
+    """Vary intensities, ``(channels, D, H, W)`` in units of the model's range; NaN stays NaN.
+
+    An offset of up to +-0.05 and a gain of up to 10 % a patient (30 HU in a window of 600), noise,
+    blur, thick slices, gamma.
+    """
+    hole = torch.isnan(image)
+    image = torch.where(hole, 0.0, image)
+    if rng.random() < 0.8:
+        image = image + float(rng.uniform(-0.05, 0.05))
+    if rng.random() < 0.5:
+        image = (image - 0.35) * float(rng.uniform(0.88, 1.13)) + 0.35
+    if rng.random() < 0.12:
+        axis = int(rng.integers(3))
+        scale = [1.0, 1.0, 1.0]
+        scale[axis] = float(rng.uniform(0.4, 0.8))
+        small = F.interpolate(image[None], scale_factor=scale, mode="area")
+        image = F.interpolate(small, image.shape[1:], mode="trilinear")[0]
+    elif rng.random() < 0.12:
+        share = float(rng.uniform(0.3, 1))
+        image = image + share * (F.avg_pool3d(image[None], 3, 1, 1)[0] - image)
+    if rng.random() < 0.2:
+        image = image.clamp(min=0) ** float(np.exp(rng.uniform(-0.25, 0.25)))
+    if rng.random() < 0.35:
+        image = image + torch.randn_like(image) * float(rng.uniform(0, 0.05))
+    return torch.where(hole, torch.nan, image)

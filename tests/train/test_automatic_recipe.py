@@ -1,0 +1,274 @@
+"""The recipe of automatic models on data made on the spot."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from napari_sightline.errors import BadInput
+from napari_sightline.models.segmenter import IntensityRule, SegmenterSpec
+from napari_sightline.train.automatic import HEADNECK_SPEC, guard_small_grids, headneck_network
+from napari_sightline.train.automatic import train as train_automatic
+from napari_sightline.train.organ_cases import OrganSource, find_headneck, find_pairs, read_case
+from napari_sightline.train.organ_crops import OrganSampler
+from napari_sightline.train.partial_loss import partial_loss
+
+pytest.importorskip("monai")
+from napari_sightline.models.segmenter_io import read_segmenter, write_segmenter
+
+SPEC = SegmenterSpec(
+    "test",
+    {1: "ball", 2: "cube"},
+    roi=(64, 32, 32),
+    orientation="RAS",
+    spacing=(2.0, 2.0, 2.0),
+    intensity=IntensityRule("window", -200, 400),
+    modality="CT",
+)
+
+
+def write(path: Path, data: np.ndarray, mm: float = 2.0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.Nifti1Image(data, np.diag([mm, mm, mm, 1])).to_filename(path)
+
+
+def scene(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    x, y, z = np.indices((40, 36, 44))
+    rng = np.random.default_rng(seed)
+    labels = np.zeros(x.shape, np.uint8)
+    labels[(x - 12) ** 2 + (y - 18) ** 2 + (z - 22) ** 2 < 64] = 1
+    labels[25:33, 12:22, 16:28] = 2
+    image = rng.normal(0, 20, x.shape) + 150 * (labels == 1) - 120 * (labels == 2)
+    image[:, :3] = -1024
+    return image.astype(np.int16), labels
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> tuple[Path, Path]:
+    for k in range(4):
+        image, labels = scene(k)
+        write(tmp_path / f"scans/p{k}_ct.nii.gz", image)
+        write(tmp_path / f"truth/p{k}_labels.nii.gz", labels)
+    return tmp_path / "scans", tmp_path / "truth"
+
+
+def small(outputs: int) -> torch.nn.Module:
+    from monai.networks.nets.swin_unetr import SwinUNETR
+
+    torch.manual_seed(0)
+    return SwinUNETR(1, outputs, feature_size=12, depths=(1, 1, 1, 1), window_size=4)
+
+
+class TestCases:
+    def test_the_shared_data(self, shared_data: Path) -> None:
+        sources = find_headneck(shared_data)
+        assert sum(s.validates for s in sources) == 31 and len(sources) == 201
+        partial = next(s for s in sources if not s.validates and 7 not in s.known)
+        case = read_case(partial, HEADNECK_SPEC)
+        np.testing.assert_allclose(case.spacing, 2.5, atol=0.01)
+        assert 7 not in case.points and set(np.unique(case.labels)) <= {0, *partial.known}
+        # Left of the patient is high along the last axis.
+        assert case.points[4][:, 2].mean() > case.points[3][:, 2].mean()
+        # Nothing is contoured in the blank part but for the edge.
+        assert (case.labels[case.blank] > 0).mean() < 0.01
+
+    def test_pairs_are_matched_by_name(self, pairs: tuple[Path, Path]) -> None:
+        sources, names = find_pairs(*pairs)
+        assert [s.name for s in sources] == ["p0", "p1", "p2", "p3"]
+        assert sum(s.validates for s in sources) == 1
+        assert names == {1: "label 1", 2: "label 2"}
+        assert {s.known for s in sources} == {(1, 2)}
+
+    def test_pairs_that_do_not_match(self, pairs: tuple[Path, Path], tmp_path: Path) -> None:
+        (tmp_path / "none").mkdir()
+        with pytest.raises(BadInput, match="labels of the same name"):
+            find_pairs(pairs[0], tmp_path / "none")
+        with pytest.raises(BadInput, match="does not exist"):
+            find_pairs(pairs[0], tmp_path / "nowhere")
+
+    def test_axes_spacing_and_unknown_organs(self, pairs: tuple[Path, Path]) -> None:
+        image, labels = scene(0)
+        source = OrganSource(
+            "p0", pairs[0] / "p0_ct.nii.gz", pairs[1] / "p0_labels.nii.gz", (1,), False
+        )
+        case = read_case(source, replace(SPEC, spacing=None))
+        np.testing.assert_array_equal(case.labels, np.where(labels == 1, 1, 0))
+        np.testing.assert_allclose(case.image[0], (image + 200.0) / 600, atol=2e-3)
+        np.testing.assert_array_equal(case.blank, image == -1024)
+        finer = read_case(source, replace(SPEC, spacing=(1.0, 1.0, 2.0), orientation="SPL"))
+        assert finer.labels.shape == (88, 72, 40)
+        share = (finer.labels == 1).sum() / (case.labels == 1).sum()
+        assert share == pytest.approx(4, rel=0.05)
+        inside = finer.image[0][finer.labels == 1].mean()
+        assert inside == pytest.approx(case.image[0][case.labels == 1].mean(), abs=0.02)
+
+
+class TestCrops:
+    def sampler(self, pairs: tuple[Path, Path], seed: int = 0) -> OrganSampler:
+        sources, _ = find_pairs(*pairs)
+        cases = [read_case(s, SPEC) for s in sources]
+        torch.manual_seed(seed)
+        return OrganSampler(cases, SPEC.roi, SPEC.outputs, [seed])
+
+    def test_image_and_labels_stay_together(self, pairs: tuple[Path, Path]) -> None:
+        sampler = self.sampler(pairs)
+        seen = {1: 0, 2: 0}
+        for _ in range(30):
+            crop = sampler.draw()
+            assert crop.image.shape == (1, *SPEC.roi) and crop.labels.shape == SPEC.roi
+            assert float(crop.image.min()) >= 0 and float(crop.image.max()) <= 1
+            assert crop.known.tolist() == [True, True, True]
+            base = crop.image[0][crop.seen & (crop.labels == 0)]
+            for value, sign in ((1, 1), (2, -1)):
+                inside = crop.image[0][crop.seen & (crop.labels == value)]
+                if len(inside) > 100 and len(base) > 100:
+                    seen[value] += 1
+                    assert sign * float(inside.mean() - base.mean()) > 0.08
+        assert min(seen.values()) > 5
+
+    def test_the_same_seed_draws_the_same(self, pairs: tuple[Path, Path]) -> None:
+        def images(seed: int) -> list[torch.Tensor]:
+            sampler = self.sampler(pairs, seed)
+            return [sampler.draw().image for _ in range(4)]
+
+        for a, b in zip(images(1), images(1), strict=True):
+            assert torch.equal(a, b)
+        assert not all(torch.equal(a, b) for a, b in zip(images(1), images(2), strict=True))
+
+
+class TestLoss:
+    labels = torch.tensor([0, 1, 2, 0]).view(1, 4, 1, 1)
+    seen = torch.ones(1, 4, 1, 1, dtype=torch.bool)
+
+    def loss(self, logits: torch.Tensor, known: list[bool], **change: torch.Tensor) -> float:
+        values = {"labels": self.labels, "seen": self.seen} | change
+        return float(partial_loss(logits, values["labels"], values["seen"], torch.tensor([known])))
+
+    def test_right_is_better_than_wrong(self) -> None:
+        truth = torch.nn.functional.one_hot(self.labels, 3).movedim(-1, 1).float()
+        assert self.loss(20 * truth, [True] * 3) < 1e-3
+        assert self.loss(-20 * truth, [True] * 3) > 10
+
+    def test_all_known_is_cross_entropy_and_dice(self) -> None:
+        logits = torch.randn(1, 3, 4, 1, 1)
+        p = logits.softmax(1)
+        expected = torch.nn.functional.cross_entropy(logits, self.labels)
+        for k in (1, 2):
+            t = (self.labels == k).float()
+            both, sizes = (p[:, k] * t).sum(), p[:, k].sum() + t.sum()
+            expected = expected + 0.5 * (1 - (2 * both + 20) / (sizes + 20))
+        assert self.loss(logits, [True] * 3) == pytest.approx(float(expected), rel=1e-5)
+
+    def test_an_unknown_structure_is_as_good_as_background(self) -> None:
+        labels = torch.tensor([0, 1, 0, 0]).view(1, 4, 1, 1)
+        logits = torch.zeros(1, 3, 4, 1, 1)
+        logits[0, 1, 1] = 9
+        logits[0, 0, 2:] = 9
+        logits[0, 0, 0] = 9
+        other = logits.clone()
+        other[0, 0, 2], other[0, 2, 2] = 0, 9  # says it is the unknown structure
+        known = [True, True, False]
+        assert self.loss(other, known, labels=labels) == pytest.approx(
+            self.loss(logits, known, labels=labels), abs=1e-6
+        )
+        assert self.loss(other, [True] * 3, labels=labels) > 1
+
+    def test_no_gradient_from_an_unknown_structure_or_unseen_organs(self) -> None:
+        logits = torch.randn(1, 3, 4, 1, 1, requires_grad=True)
+        seen = self.seen.clone()
+        seen[0, 1] = False
+        known = torch.ones(1, 3, dtype=torch.bool)
+        partial_loss(logits, self.labels, seen, known).backward()
+        assert logits.grad is not None
+        assert float(logits.grad[0, :, 1].abs().sum()) == 0
+        assert float(logits.grad[0, :, 2].abs().sum()) > 0
+
+
+def test_bf16_gradients_can_be_trusted_on_the_smallest_grid() -> None:
+    torch.manual_seed(0)
+    network = small(3).train()
+    guard_small_grids(network)
+    image = torch.randn(1, 1, 64, 64, 32)
+    weights = [p for name, p in network.named_parameters() if "encoder10" in name and p.ndim == 5]
+
+    def gradients(bf16: bool) -> list[torch.Tensor]:
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            network(image).float().square().mean().backward()
+        return [w.grad.clone() for w in weights if w.grad is not None]
+
+    exact = gradients(False)
+    assert len(exact) == 2
+    for _ in range(2):
+        junk = [torch.full((200_000,), float("nan")) for _ in range(20)]
+        del junk
+        for got, expected in zip(gradients(True), exact, strict=True):
+            assert float((got - expected).norm() / expected.norm()) < 0.5
+
+
+def test_the_embedded_network_fits_its_file(tmp_path: Path) -> None:
+    path = write_segmenter(tmp_path / "m.safetensors", headneck_network().eval(), HEADNECK_SPEC)
+    assert path.stat().st_size <= 16e6
+    again, _ = read_segmenter(path)
+    assert again.spec == HEADNECK_SPEC
+    assert HEADNECK_SPEC.outputs == 8
+
+
+class TestRun:
+    def test_it_tunes_resumes_and_writes(self, pairs: tuple[Path, Path], tmp_path: Path) -> None:
+        base = write_segmenter(tmp_path / "base.safetensors", small(3).eval(), SPEC)
+        out = tmp_path / "tuned.safetensors"
+        common = {"images": pairs[0], "labels": pairs[1], "workers": 1, "precision": "fp32"}
+        train_automatic(out, 0.05, warm_start=base, **common)  # type: ignore[arg-type]
+        log = out.with_suffix(".log.jsonl")
+        rows = [json.loads(line) for line in log.read_text().splitlines()]
+        assert rows[0]["event"] == "start" and rows[0]["step"] == 0
+        assert set(rows[-1]["dice"]) == {"ball", "cube"}
+        model, about = read_segmenter(out)
+        assert dict(model.spec.labels) == {1: "ball", 2: "cube"} and about["step"] >= 1
+        train_automatic(out, 0.08, warm_start=base, **common)  # type: ignore[arg-type]
+        starts = [r for r in map(json.loads, log.read_text().splitlines()) if "load_seconds" in r]
+        assert starts[1]["step"] == about["step"]
+
+    def test_other_structures_get_a_new_last_layer(
+        self, pairs: tuple[Path, Path], tmp_path: Path
+    ) -> None:
+        spec = replace(SPEC, labels={1: "a", 2: "b", 3: "c", 4: "d"})
+        base = write_segmenter(tmp_path / "base.safetensors", small(5).eval(), spec)
+        out = tmp_path / "tuned.safetensors"
+        train_automatic(
+            out, 0.01, images=pairs[0], labels=pairs[1], warm_start=base, workers=1, rate=1e-5
+        )
+        model, _ = read_segmenter(out)
+        assert dict(model.spec.labels) == {1: "label 1", 2: "label 2"}
+        before, _ = read_segmenter(base)
+        old, new = before.network.state_dict(), model.network.state_dict()
+        assert new["out.conv.conv.weight"].shape[0] == 3
+        key = "encoder1.layer.conv1.conv.weight"
+        torch.testing.assert_close(new[key], old[key], atol=0.01, rtol=0)
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"minutes": 0}, "more than 0"),
+            ({"precision": "fp8"}, "choose bf16 or fp32"),
+            ({"out": Path("w.pt")}, "must end in .safetensors"),
+            ({"data": None}, "either --data, or"),
+            ({"images": Path()}, "either --data, or"),
+            ({"data": None, "images": Path()}, "needs both"),
+            ({"data": None, "images": Path(), "labels": Path()}, "give --warm-start"),
+            ({"roi": (48, 48, 48)}, "multiples of 32"),
+            ({"roi": (32, 32, 32)}, "multiples of 32"),
+        ],
+    )
+    def test_bad_options(self, tmp_path: Path, change: dict[str, object], words: str) -> None:
+        options: dict[str, object] = {"minutes": 1, "out": tmp_path / "w.safetensors"}
+        options |= {"data": tmp_path} | change
+        with pytest.raises(BadInput, match=words):
+            train_automatic(**options)  # type: ignore[arg-type]
