@@ -14,6 +14,7 @@ import typer
 from napari_sightline.errors import BadInput
 
 if TYPE_CHECKING:
+    from napari_sightline.io.legend import Legend
     from napari_sightline.volume import Volume
 
 __all__ = ["add_file_commands"]
@@ -33,7 +34,7 @@ class _Opened:
     """A file as an image or, where names are known, as a label map."""
 
     volume: Volume
-    names: dict[int, str] | None
+    names: Legend | None
 
 
 def info(
@@ -93,7 +94,12 @@ def convert(
     from napari_sightline.io.formats import ending_of, format_to_write
 
     kind = format_to_write(out)
-    must = kind in ("dicom-seg", "mesh") or ending_of(out) == ".seg.nrrd" or each or None
+    must = (
+        kind in ("dicom-seg", "mesh", "descriptions")
+        or ending_of(out) == ".seg.nrrd"
+        or each
+        or None
+    )
     opened = _open(file, _which(series), channel, labels if labels is not None else must)
     for note in opened.volume.notes:
         print(f"note: {note}")

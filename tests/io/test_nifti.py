@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import gzip
-import json
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import nibabel as nib
 import numpy as np
@@ -395,6 +395,7 @@ def test_nothing_of_the_patient_is_carried_over(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(ramp(), OBLIQUE, header), tmp_path / "scan.nii")
     assert b"MARPLE" in (tmp_path / "scan.nii").read_bytes()
     volume = load(tmp_path / "scan.nii")
+    assert b"MARP" not in volume.header.binaryblock
     raw = save(tmp_path / "mask.nii", volume.data, volume).read_bytes()
     assert b"MARP" not in raw
     assert b"napari-sightline" in raw[148:228]
@@ -417,9 +418,13 @@ def test_names_travel_with_the_labels(tmp_path: Path, ending: str, kind: type) -
     assert found == names
     assert np.array_equal(labels.data, volume.data * 2)
     extension = nib.load(path).header.extensions[0]
-    assert extension.get_code() == 6
-    text = json.loads(bytes(extension.get_content()).rstrip(b"\0"))
-    assert text["napari-sightline"]["labels"]["1"] == "brainstem"
+    assert extension.get_code() == 30  # CARET: Connectome Workbench reads it
+    table = ElementTree.fromstring(extension.content.rstrip(b"\0"))
+    assert table.tag == "CaretExtension"
+    assert table.findtext("VolumeInformation/VolumeType") == "Label"
+    rows = table.findall("VolumeInformation/LabelTable/Label")
+    assert [row.text for row in rows[1:]] == list(names.values())
+    assert rows[1].attrib.keys() == {"Key", "Red", "Green", "Blue", "Alpha"}
     nib.save(nib.load(path), tmp_path / f"again{ending}")  # and survive other tools
     assert load_labels(tmp_path / f"again{ending}")[1] == names
 
@@ -487,10 +492,10 @@ def test_the_same_labels_give_the_same_bytes(tmp_path: Path) -> None:
     ("name", "labels", "fault"),
     [
         ("mask.png", ramp(), "has no ending that can be written; end it in"),
-        ("mask.nii", ramp((5, 6, 8)), "made on this volume"),
-        ("mask.nii", ramp((5, 6)), "made on this volume"),
+        ("mask.nii", ramp((5, 6, 8)), "made on this scan"),
+        ("mask.nii", ramp((5, 6)), "made on this scan"),
         ("mask.nii", ramp(dtype="f4"), "convert them to whole numbers"),
-        ("mask.nii", np.full((5, 6, 7), 2**63, "u8"), "too large for a file; renumber"),
+        ("mask.nii", np.full((5, 6, 7), 2**63, "u8"), "do not fit this format; renumber"),
         ("nowhere/mask.nii", ramp(), "could not be written .*; choose another folder"),
         ("folder.nii", ramp(), "could not be written .*; choose another folder"),
         ("m" * 300 + ".nii", ramp(), "could not be written .*; choose another folder"),

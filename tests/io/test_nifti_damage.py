@@ -159,7 +159,7 @@ def claims(folder: Path, packed: bool, **fields: object) -> Path:
     [
         ({"dim": [3, 10000, 10000, 10000, 1, 1, 1, 1]}, r"claims 1\.0e\+12 voxels .*header is"),
         ({"dim": [7, *[32767] * 7]}, r"claims 4\.1e\+31 voxels"),
-        ({"dim": [3, 4000, 4000, 1000, 1, 1, 1, 1]}, "claims 16000000432 bytes .*cut off"),
+        ({"dim": [3, 4000, 4000, 1000, 1, 1, 1, 1]}, r"claims 160000\d{5} bytes .*cut off"),
         ({"dim": [4, 12, 13, 14, 9999, 1, 1, 1]}, "claims .* bytes .*cut off"),
         ({"dim": [3, 12, 0, 14, 1, 1, 1, 1]}, r"claims the shape \[12, 0, 14\]"),
         ({"dim": [3, 12, -13, 14, 1, 1, 1, 1]}, r"claims the shape \[12, -13, 14\]"),

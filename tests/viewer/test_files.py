@@ -9,9 +9,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 from napari.layers import Labels
+from napari.utils.colormaps import DirectLabelColormap
 from viewer_making import AFFINES, ball_scan
 
-from napari_sightline.io import load, load_labels, save, save_image
+from napari_sightline.io import Legend, load, load_labels, save, save_image
 from napari_sightline.viewer.bridge import KEY
 from napari_sightline.viewer.files import (
     get_reader,
@@ -86,6 +87,23 @@ def test_labels_are_written_on_the_scans_grid(tmp_path: Path) -> None:
     np.testing.assert_array_equal(written.affine, scan.file_affine)
     labels, names = load_labels(path)
     assert labels.data[3, 4, 5] == 7 and names == {7: "larynx"}
+
+
+def test_colours_are_those_of_the_file_and_of_the_user(tmp_path: Path) -> None:
+    scan = Volume.from_array(ball_scan((9, 10, 11)), name="ball")
+    drawn = np.where(scan.data > 0, 2, 5).astype("u1")
+    legend = Legend({2: "larynx", 5: "odd"}, {2: (1, 20, 200), 5: (7, 8, 9)})
+    ((data, options, _),) = read(str(save(tmp_path / "l.seg.nrrd", drawn, scan, legend)))
+    layer = Labels(data, **options)
+    for value, colour in legend.colours.items():
+        assert np.allclose(layer.get_color(value)[:3], np.array(colour) / 255, atol=1e-6)
+    table = {**layer.colormap.color_dict, 5: np.array([1.0, 0.5, 0.0, 1.0])}
+    layer.colormap = DirectLabelColormap(color_dict=table)
+    path = str(tmp_path / "out.nii.gz")
+    assert write_labels(path, *layer.as_layer_data_tuple()[:2]) == [path]
+    _, found = load_labels(path)
+    assert found == legend
+    assert found.colours == {2: (1, 20, 200), 5: (255, 128, 0)}
 
 
 def test_labels_without_a_scan_keep_their_spacing(tmp_path: Path, told: Any) -> None:

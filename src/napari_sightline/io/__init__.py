@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from napari_sightline.errors import BadInput
 from napari_sightline.io.formats import ending_of, format_of, format_to_write
+from napari_sightline.io.legend import Legend
 from napari_sightline.io.nifti import read_labels, read_nifti, write_image, write_nifti
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from napari_sightline.volume import Volume
 
-__all__ = ["load", "load_labels", "save", "save_each", "save_image"]
+__all__ = ["Legend", "load", "load_labels", "save", "save_each", "save_image"]
 
 _Path: TypeAlias = str | os.PathLike[str]
 
@@ -78,7 +79,7 @@ def load(
     return read_nifti(path, channel)
 
 
-def load_labels(path: _Path) -> tuple[Volume, dict[int, str]]:
+def load_labels(path: _Path) -> tuple[Volume, Legend]:
     """Open a label map.
 
     Parameters
@@ -90,8 +91,9 @@ def load_labels(path: _Path) -> tuple[Volume, dict[int, str]]:
     -------
     labels : Volume
         Whole numbers, canonical order.
-    names : dict of int to str
-        As `save` stored them, or as the format has them; empty where it has none.
+    names : Legend
+        A dictionary of names by label, with ``colours``: as `save` stored them, or as the
+        format has them; empty where it has none.
 
     Raises
     ------
@@ -132,14 +134,15 @@ def save(
     ----------
     path : path
         Its ending chooses the format: ``.nii``, ``.nii.gz``, ``.seg.nrrd``, ``.nrrd``,
-        ``.tif``, ``.ome.tif``, ``.dcm`` (DICOM segmentation), or a surface mesh: ``.stl``,
-        ``.obj``, ``.ply``.
+        ``.tif``, ``.ome.tif``, ``.dcm`` (DICOM segmentation), a surface mesh: ``.stl``,
+        ``.obj``, ``.ply``; or ``.label``, names and colours alone for ITK-SNAP.
     labels : array_like of bool or int, shape of `volume`
         Canonical order.
     volume : Volume
         The scan they were drawn on.
     names : dict of int to str, optional
-        Names of the labels, kept in the file.
+        Names of the labels, kept in the file. A `Legend` brings colours, too; without one they
+        are those of the structures with these names.
     overwrite : bool
         Whether a file at `path` may be replaced.
 
@@ -170,6 +173,11 @@ def save(
         from napari_sightline.io.mesh import write_mesh
 
         return write_mesh(path, labels, volume, names, overwrite)
+    if kind == "descriptions":
+        from napari_sightline.io.label_descriptions import write_descriptions
+        from napari_sightline.io.legend import as_labels, named_labels
+
+        return write_descriptions(path, named_labels(as_labels(labels, volume), names), overwrite)
     return write_nifti(path, labels, volume, names, overwrite)
 
 
@@ -210,14 +218,16 @@ def save_each(
     ending = ending_of(path)
     stem = Path(path).name[: -len(ending)]
     written: list[Path] = []
-    for value, name in named_labels(array, names).items():
+    legend = named_labels(array, names)
+    for value, name in legend.items():
         if not np.any(array == value):
             continue
         target = Path(path).with_name(f"{stem}_{file_name(name)}{ending}")
         if target in written:
             target = Path(path).with_name(f"{stem}_{file_name(name)}_{value}{ending}")
         alone = np.where(array == value, array, 0).astype(array.dtype)
-        written.append(save(target, alone, volume, {value: name}, overwrite))
+        one = Legend({value: name}, {value: legend.colour(value)})
+        written.append(save(target, alone, volume, one, overwrite))
     if not written:
         raise BadInput(f"{Path(path).name} would be empty; label something first.")
     return written

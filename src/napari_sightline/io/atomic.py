@@ -14,7 +14,9 @@ __all__ = ["replacing"]
 
 
 @contextmanager
-def replacing(path: Path, overwrite: bool = True) -> Iterator[Path]:
+def replacing(
+    path: Path, overwrite: bool = True, endings: tuple[str, ...] = (), kind: str = "file"
+) -> Iterator[Path]:
     """Give a temporary name beside a file, and move what was written there into its place.
 
     Parameters
@@ -23,6 +25,10 @@ def replacing(path: Path, overwrite: bool = True) -> Iterator[Path]:
         The file to make.
     overwrite : bool
         Whether a file at `path` may be replaced.
+    endings : tuple of str
+        Endings that its name may have, lower case; any where there are none.
+    kind : str
+        What is written, for messages: "NIfTI file".
 
     Yields
     ------
@@ -32,8 +38,10 @@ def replacing(path: Path, overwrite: bool = True) -> Iterator[Path]:
     Raises
     ------
     BadInput
-        If the file exists and must stay, or the disk refuses.
+        If its name has none of the endings, the file exists and must stay, or the disk refuses.
     """
+    if endings and not path.name.lower().endswith(endings):
+        raise BadInput(f"{path.name} is no name for {_a(kind)}; end it in {' or '.join(endings)}.")
     if not overwrite and path.exists():
         raise BadInput(f"{path.name} exists already; choose another name or allow overwriting.")
     ending = "".join(path.suffixes[-2:])[-16:]
@@ -51,3 +59,7 @@ def replacing(path: Path, overwrite: bool = True) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _a(kind: str) -> str:
+    return f"{'an' if kind.startswith('NRRD') else 'a'} {kind}"

@@ -15,7 +15,7 @@ import numpy as np
 from napari_sightline.errors import BadInput
 from napari_sightline.io.dicom_files import Files, parse, text
 from napari_sightline.io.dicom_picture import Frame, Picture
-from napari_sightline.io.nifti import check_memory
+from napari_sightline.io.memory import check_memory
 from napari_sightline.io.quiet import quiet
 from napari_sightline.orientation import Array
 

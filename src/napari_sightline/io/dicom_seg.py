@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_sightline.anatomy import SIDE_CODES, by_name
+from napari_sightline.anatomy import SIDE_CODES, Colour, by_name
 from napari_sightline.errors import BadInput
 from napari_sightline.io.atomic import replacing
 from napari_sightline.io.dicom import DicomHeader
 from napari_sightline.io.dicom_files import Files, numbers, parse, private_words, scrubbed, text
 from napari_sightline.io.dicom_geometry import stacked
 from napari_sightline.io.dicom_picture import Frame, Picture, frames_of, read_header
-from napari_sightline.io.legend import as_labels, colour_of, named_labels
-from napari_sightline.io.nifti import check_memory
+from napari_sightline.io.legend import Legend, as_labels, named_labels
+from napari_sightline.io.memory import check_memory
 from napari_sightline.io.quiet import quiet
 from napari_sightline.orientation import Array
 from napari_sightline.volume import Volume
@@ -45,7 +45,7 @@ _FULL = 2**25  # bytes up to which empty frames are written too, so that the gri
 _VALUE = "label "  # tracking identifier that keeps the label's number
 
 
-def read_dicom_seg(path: str | os.PathLike[str]) -> tuple[Volume, dict[int, str]]:
+def read_dicom_seg(path: str | os.PathLike[str]) -> tuple[Volume, Legend]:
     """Read a DICOM segmentation.
 
     Parameters
@@ -58,7 +58,8 @@ def read_dicom_seg(path: str | os.PathLike[str]) -> tuple[Volume, dict[int, str]
     labels : Volume
         uint8 or uint16, on the grid that its frames span: files without their empty frames
         cover less than the scan. Where segments overlap the later one wins, and a note says so.
-    names : dict of int to str
+    names : Legend
+        Labels of the segments, and the colours recommended for them.
 
     Raises
     ------
@@ -75,7 +76,8 @@ def read_dicom_seg(path: str | os.PathLike[str]) -> tuple[Volume, dict[int, str]
         with files.open(item) as stream:
             dataset = parse(stream, path.name, ["PixelData", *_PIXELS], pixels=True)
     values = _segment_values(picture.header)
-    names = {values[number]: name for number, name in _segment_names(picture.header).items()}
+    names = Legend({values[n]: name for n, name in _segment_names(picture.header).items()})
+    names.colours = {values[n]: rgb for n, rgb in _segment_colours(picture.header).items()}
     spacing = _between(picture.header) or frames[0].spacing[2] or None
     heights: dict[tuple[float, ...], int] = {}
     for frame in frames:
@@ -181,6 +183,24 @@ def _segment_names(header: Any) -> dict[int, str]:
     return {number: name for number, name in found.items() if 0 < number < 65536}
 
 
+def _segment_colours(header: Any) -> dict[int, Colour]:
+    """Turn recommended colours (CIE L*a*b* in 16 bits, as DICOM packs it) into RGB."""
+    from skimage.color import lab2rgb
+
+    found: dict[int, Colour] = {}
+    for place, segment in enumerate(_segments(header), 1):
+        number = numbers(segment, "SegmentNumber")
+        packed = numbers(segment, "RecommendedDisplayCIELabValue", 3)
+        if packed is None or not all(0 <= part <= 0xFFFF for part in packed):
+            continue
+        light, a, b = (part / 0xFFFF for part in packed)
+        with quiet():  # colours outside sRGB are clipped, and scikit-image says so
+            rgb = np.rint(255 * lab2rgb(np.array([100 * light, 255 * a - 128, 255 * b - 128])))
+        red, green, blue = (int(part) for part in rgb)
+        found[int(number[0]) if number else place] = (red, green, blue)
+    return {number: colour for number, colour in found.items() if 0 < number < 65536}
+
+
 def _segment_values(header: Any) -> dict[int, int]:
     """Label of each segment: its own number, or the one it had where it was written here."""
     numbered = {number: number for number in _segment_names(header)}
@@ -240,7 +260,8 @@ def write_dicom_seg(
         raise BadInput(
             "DICOM segmentations need highdicom; pip install 'napari-sightline[dicom]'."
         ) from None
-    named = {v: n for v, n in named_labels(array, names).items() if np.any(array == v)}
+    legend = named_labels(array, names)
+    named = {v: n for v, n in legend.items() if np.any(array == v)}
     if not named:
         raise BadInput(f"{path.name} would be empty; label something first.")
     grid = volume.to_file(array).transpose(2, 1, 0)
@@ -256,7 +277,7 @@ def write_dicom_seg(
                 pixel_array=planes,
                 segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
                 segment_descriptions=[
-                    _description(number, value, name)
+                    _description(number, value, name, legend.colour(value))
                     for number, (value, name) in enumerate(named.items(), 1)
                 ],
                 series_instance_uid=highdicom.UID(),
@@ -314,7 +335,7 @@ def _sources(header: DicomHeader, planes: Array, volume: Volume) -> tuple[list[A
     return datasets, whole
 
 
-def _description(number: int, value: int, name: str) -> Any:
+def _description(number: int, value: int, name: str, colour: Colour) -> Any:
     """Describe a segment with codes; what the list does not hold is plain tissue."""
     import highdicom
     from highdicom.sr.coding import CodedConcept
@@ -339,7 +360,7 @@ def _description(number: int, value: int, name: str) -> Any:
         ),
         tracking_uid=highdicom.UID(),
         tracking_id=f"{_VALUE}{value}",
-        display_color=highdicom.color.CIELabColor.from_rgb(*colour_of(value, name)),
+        display_color=highdicom.color.CIELabColor.from_rgb(*colour),
     )
     if structure is not None and structure.side and structure.code:
         side = CodedConcept(SIDE_CODES[structure.side], "SCT", structure.side.capitalize())

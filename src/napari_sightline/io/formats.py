@@ -13,7 +13,7 @@ from napari_sightline.io.nifti_header import reading
 
 __all__ = ["LABEL_ENDINGS", "Format", "ending_of", "format_of", "format_to_write"]
 
-Format: TypeAlias = Literal["nifti", "dicom", "dicom-seg", "nrrd", "tiff", "mesh"]
+Format: TypeAlias = Literal["nifti", "dicom", "dicom-seg", "nrrd", "tiff", "mesh", "descriptions"]
 
 #: Endings that labels can be written to, longest first.
 LABEL_ENDINGS: dict[str, Format] = {
@@ -29,6 +29,7 @@ LABEL_ENDINGS: dict[str, Format] = {
     ".stl": "mesh",
     ".obj": "mesh",
     ".ply": "mesh",
+    ".label": "descriptions",
 }
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _SEGMENTATION = b"1.2.840.10008.5.1.4.1.1.66.4"

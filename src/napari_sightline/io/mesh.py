@@ -14,7 +14,7 @@ import numpy.typing as npt
 from napari_sightline.anatomy import Colour
 from napari_sightline.errors import BadInput
 from napari_sightline.io.atomic import replacing
-from napari_sightline.io.legend import as_labels, colour_of, named_labels
+from napari_sightline.io.legend import as_labels, named_labels
 from napari_sightline.orientation import Array
 from napari_sightline.volume import Volume
 
@@ -127,19 +127,17 @@ def write_mesh(
         If nothing is labelled, or the file cannot be written.
     """
     path = Path(path)
-    writer = {".stl": _stl, ".obj": _obj, ".ply": _ply}.get(path.suffix.lower())
-    if writer is None:
-        raise BadInput(f"{path.name} is no name for a surface; end it in .stl, .obj or .ply.")
     array = as_labels(labels, volume)
-    parts = [
-        (surface(array == value, volume), name, colour_of(value, name))
-        for value, name in named_labels(array, names).items()
-        if np.any(array == value)
-    ]
-    if not parts:
-        raise BadInput(f"{path.name} would be empty; label something first.")
-    with replacing(path, overwrite) as temporary:
-        temporary.write_bytes(writer(parts))
+    legend = named_labels(array, names)
+    with replacing(path, overwrite, tuple(_WRITERS), "surface") as temporary:
+        parts = [
+            (surface(array == value, volume), name, legend.colour(value))
+            for value, name in legend.items()
+            if np.any(array == value)
+        ]
+        if not parts:
+            raise BadInput(f"{path.name} would be empty; label something first.")
+        temporary.write_bytes(_WRITERS[path.suffix.lower()](parts))
     return path
 
 
@@ -197,6 +195,9 @@ def _ply(parts: _Parts) -> bytes:
         f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
     )
     return head.encode() + points.tobytes() + triangles.tobytes()
+
+
+_WRITERS = {".stl": _stl, ".obj": _obj, ".ply": _ply}
 
 
 def _signed_volume(vertices: Array, faces: Array) -> float:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import gzip
 import math
 import os
-import uuid
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -20,19 +18,27 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_sightline.errors import BadInput
+from napari_sightline.io.atomic import replacing
+from napari_sightline.io.legend import (
+    Legend,
+    as_labels,
+    as_legend,
+    plain_voxels,
+    whole_numbers,
+)
+from napari_sightline.io.memory import check_memory
 from napari_sightline.io.nifti_header import (
     NiftiFile,
+    blank_text,
     file_affine,
-    label_names,
-    names_extension,
     open_stream,
     reading,
 )
+from napari_sightline.io.nifti_labels import label_names, names_extension
 from napari_sightline.orientation import Array
 from napari_sightline.volume import Volume, choose_channel
 
 __all__ = [
-    "check_memory",
     "modality_of",
     "read_labels",
     "read_nifti",
@@ -42,7 +48,7 @@ __all__ = [
 
 _CHUNK = 2**22  # voxels or bytes handled at once
 _DRAIN = 2**26  # bytes unpacked beyond the voxels to reach gzip's checksum
-_LABEL_TYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "i8")
+_ENDINGS = (".nii.gz", ".nii")
 _NIFTI1_LIMIT = 32767  # voxels along an axis
 _LABEL_INTENT = 1002
 _SCANNER = 1
@@ -85,7 +91,7 @@ def read_nifti(path: str | os.PathLike[str], channel: int | None = None) -> Volu
     )
 
 
-def read_labels(path: str | os.PathLike[str]) -> tuple[Volume, dict[int, str]]:
+def read_labels(path: str | os.PathLike[str]) -> tuple[Volume, Legend]:
     """Read a label map and the names stored in it.
 
     Parameters
@@ -97,8 +103,9 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[Volume, dict[int, str]]:
     -------
     labels : Volume
         Whole numbers.
-    names : dict of int to str
-        Empty if the file holds none.
+    names : Legend
+        Names and colours: those in the file, else those in an ITK-SNAP label description of
+        the same name beside it (``case.nii.gz``, ``case.label``); empty without either.
 
     Raises
     ------
@@ -106,16 +113,8 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[Volume, dict[int, str]]:
         As `read_nifti`; also if the values are not whole numbers.
     """
     volume = read_nifti(path)
-    if volume.data.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):
-            whole = volume.data.astype(np.int32)
-        if not np.array_equal(whole, volume.data):
-            raise BadInput(
-                f"{Path(path).name} is not a label map (its values are not whole numbers); "
-                "give a mask or a label file."
-            )
-        volume = replace(volume, data=whole)
-    return replace(volume, modality=None), label_names(Path(path))
+    data = whole_numbers(volume.data, Path(path).name)
+    return replace(volume, data=data, modality=None), label_names(Path(path))
 
 
 def write_nifti(
@@ -152,16 +151,9 @@ def write_nifti(
         If the labels are not whole numbers or lie on another grid, or the file cannot be
         written.
     """
-    labels = np.asarray(array_canonical)
-    if labels.dtype.kind not in "biu":
-        raise BadInput(f"The labels are {labels.dtype}; convert them to whole numbers.")
-    ends = int(labels.min(initial=0)), int(labels.max(initial=0))
-    fitting = (np.dtype(kind) for kind in _LABEL_TYPES)
-    dtype = next((d for d in fitting if all(_fits(value, d) for value in ends)), None)
-    if dtype is None:
-        raise BadInput(f"A label of {ends[1]} is too large for a file; renumber the labels.")
-    extension = names_extension(names) if names else b""
-    return _write(Path(path), labels, volume, dtype, _LABEL_INTENT, extension, overwrite)
+    labels = as_labels(array_canonical, volume)
+    extension = names_extension(as_legend(names)) if names else b""
+    return _write(Path(path), labels, volume, _LABEL_INTENT, extension, overwrite)
 
 
 def write_image(path: str | os.PathLike[str], volume: Volume, overwrite: bool = True) -> Path:
@@ -184,9 +176,7 @@ def write_image(path: str | os.PathLike[str], volume: Volume, overwrite: bool = 
     BadInput
         If the file cannot be written.
     """
-    dtype = volume.data.dtype
-    dtype = np.dtype(np.float32) if dtype == np.float16 else dtype
-    return _write(Path(path), volume.data, volume, dtype, 0, b"", overwrite)
+    return _write(Path(path), plain_voxels(volume), volume, 0, b"", overwrite)
 
 
 def _read(file: NiftiFile, index: int) -> Array:
@@ -233,20 +223,6 @@ def _shifted(values: Array, inter: int) -> Array:
     return (values + np.float64(inter)).astype(np.float32)
 
 
-def check_memory(needed: int, name: str) -> None:
-    """Refuse what would not fit, where the free memory is known."""
-    try:
-        import psutil  # type: ignore[import-untyped]
-    except ImportError:
-        return
-    free = int(psutil.virtual_memory().available)
-    if needed > free:
-        raise BadInput(
-            f"{name} needs {needed / 2**30:.1f} GB of memory but {free / 2**30:.1f} GB are free; "
-            "close other programs, or unpack or crop the file."
-        )
-
-
 def _skip(stream: BinaryIO, count: int) -> None:
     """Move forward; a packed stream can only read on."""
     while count > 0:
@@ -288,51 +264,29 @@ def modality_of(data: Array) -> str | None:
 
 
 def _write(
-    path: Path,
-    array: Array,
-    volume: Volume,
-    dtype: np.dtype[Any],
-    intent: int,
-    extension: bytes,
-    overwrite: bool,
+    path: Path, array: Array, volume: Volume, intent: int, extension: bytes, overwrite: bool
 ) -> Path:
     """Write header, extension and voxels beside `path`, then move them into place."""
-    ending = next((e for e in (".nii.gz", ".nii") if path.name.lower().endswith(e)), None)
-    if ending is None:
-        raise BadInput(f"{path.name} is no name for a NIfTI file; end it in .nii.gz or .nii.")
-    if not overwrite and path.exists():
-        raise BadInput(f"{path.name} exists already; choose another name or allow overwriting.")
-    grid = volume.to_file(array)
-    header = _header(volume, dtype, intent)
-    tail = (b"\1\0\0\0" if extension else bytes(4)) + extension
-    header["vox_offset"] = int(header["sizeof_hdr"]) + len(tail)
-    block = header.binaryblock + tail
-    temporary = path.with_name(f".{uuid.uuid4().hex}{ending}")
-    try:
+    with replacing(path, overwrite, _ENDINGS, "NIfTI file") as temporary:
+        grid = volume.to_file(array)
+        header = _header(volume, array.dtype, intent)
+        tail = (b"\1\0\0\0" if extension else bytes(4)) + extension
+        header["vox_offset"] = int(header["sizeof_hdr"]) + len(tail)
+        block = header.binaryblock + tail
         with temporary.open("wb") as raw:
-            if ending == ".nii":
-                _pour(raw, block, grid, dtype)
+            if path.name.lower().endswith(".nii"):
+                _pour(raw, block, grid)
             else:  # no name and no time inside: the same labels give the same bytes
                 with gzip.GzipFile("", "wb", 4, raw, mtime=0) as packed:
-                    _pour(cast(BinaryIO, packed), block, grid, dtype)
-            raw.flush()
-            os.fsync(raw.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise BadInput(
-            f"{path.name} could not be written ({why}); choose another folder or free space."
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+                    _pour(cast(BinaryIO, packed), block, grid)
     return path
 
 
-def _pour(stream: BinaryIO, block: bytes, grid: Array, dtype: np.dtype[Any]) -> None:
+def _pour(stream: BinaryIO, block: bytes, grid: Array) -> None:
     stream.write(block)
     for index in range(grid.shape[2]):  # a slice at a time: no second copy of the volume
-        stream.write(grid[:, :, index].astype(dtype).tobytes(order="F"))
+        plane = grid[:, :, index]
+        stream.write(plane.astype(plane.dtype.newbyteorder("<")).tobytes(order="F"))
 
 
 def _header(volume: Volume, dtype: np.dtype[Any], intent: int) -> Any:
@@ -362,10 +316,7 @@ def _header(volume: Volume, dtype: np.dtype[Any], intent: int) -> Any:
     header["intent_code"] = intent
     for field in ("intent_p1", "intent_p2", "intent_p3", "toffset", "slice_duration"):
         header[field] = 0
-    # Free text may name a patient.
-    for field in ("intent_name", "aux_file", "data_type", "db_name"):
-        if field in header.keys():  # noqa: SIM118 - a header is not a dict
-            header[field] = b""
+    blank_text(header)
     header["descrip"] = b"napari-sightline"
     return header
 

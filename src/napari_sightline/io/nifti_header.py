@@ -8,9 +8,7 @@ when a file is opened.
 from __future__ import annotations
 
 import gzip
-import json
 import math
-import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,16 +21,28 @@ import numpy as np
 from napari_sightline.errors import BadInput
 from napari_sightline.orientation import Affine, Shape
 
-__all__ = ["NiftiFile", "file_affine", "label_names", "names_extension", "open_stream", "reading"]
+__all__ = [
+    "MAX_OFFSET",
+    "SIZES",
+    "NiftiFile",
+    "blank_text",
+    "file_affine",
+    "header_and_data",
+    "is_gzip",
+    "open_stream",
+    "parse_header",
+    "reading",
+    "voxel_offset",
+]
 
-_SIZES = {348: 1, 540: 2}  # length of the header, by version
+#: Length of the header in bytes, and the version it belongs to.
+SIZES = {348: 1, 540: 2}
 _MAGICS = {b"n+1\0": True, b"ni1\0": False, b"n+2\0\r\n\x1a\n": True, b"ni2\0\r\n\x1a\n": False}
 _MAX_VOXELS = 10**11
-_MAX_OFFSET = 2**26  # bytes of extensions before the voxels
+#: Bytes of extensions before the voxels, at most.
+MAX_OFFSET = 2**26
 _GZIP_LIMIT = 1100  # deflate cannot shrink more than about 1032 times
 _MILLIMETRES = {1: 1000.0, 3: 0.001}  # metres, microns; anything else is read as mm, as ITK does
-_EXTENSION_KEY = "napari-sightline"
-_COMMENT = 6  # ecode of a plain text extension
 
 
 @dataclass(frozen=True)
@@ -109,14 +119,15 @@ class NiftiFile:
         """
         if "\0" in str(path):
             raise BadInput(f"{str(path)!r} is no file name; name a .nii or .nii.gz file.")
-        header_path, pair_path = _pair(path)
+        header_path, pair_path = header_and_data(path)
         with reading(header_path):
             if header_path.is_dir():
                 raise BadInput(f"{path} is a folder; name a .nii or .nii.gz file.")
-            compressed = _is_gzip(header_path)
+            compressed = is_gzip(header_path)
             with open_stream(header_path, compressed) as stream:
-                start = stream.read(max(_SIZES))
-        header, single = _parse(start, header_path.name)
+                start = stream.read(max(SIZES))
+        header, single = parse_header(start, header_path.name)
+        blank_text(header)
         data_path = header_path if single else pair_path
         if data_path is None:
             raise BadInput(
@@ -124,13 +135,13 @@ class NiftiFile:
                 "with the .img beside it."
             )
         with reading(data_path):
-            compressed = _is_gzip(data_path)
+            compressed = is_gzip(data_path)
             size = data_path.stat().st_size
         name = data_path.name
         shape, channels, axes = _shape(header, name)
         dtype = _dtype(header, name)
         slope, inter = _scaling(header, dtype, name)
-        offset = _offset(header, single, name)
+        offset = voxel_offset(header, single, name)
         claimed = offset + math.prod(shape) * channels * dtype.itemsize
         if claimed > (size * _GZIP_LIMIT if compressed else size):
             raise BadInput(
@@ -152,6 +163,13 @@ class NiftiFile:
             compressed,
             notes,
         )
+
+
+def blank_text(header: Any) -> None:
+    """Empty a header's fields of free text: they may name a patient."""
+    for field in ("descrip", "aux_file", "intent_name", "data_type", "db_name"):
+        if field in header.keys():  # noqa: SIM118 - a header is not a dict
+            header[field] = b""
 
 
 @contextmanager
@@ -232,47 +250,7 @@ def file_affine(header: Any, shape: Shape, name: str) -> tuple[Affine, tuple[str
     return affine, notes
 
 
-def label_names(path: Path) -> dict[int, str]:
-    """Read the names that `names_extension` stored in a file; empty if there are none.
-
-    Parameters
-    ----------
-    path : Path
-        A NIfTI file that `NiftiFile.open` accepts.
-
-    Returns
-    -------
-    dict of int to str
-
-    Raises
-    ------
-    BadInput
-        If the file cannot be read.
-    """
-    path, _ = _pair(path)
-    with reading(path), open_stream(path, _is_gzip(path)) as stream:
-        start = stream.read(max(_SIZES))
-        header, single = _parse(start, path.name)
-        length = int(header["sizeof_hdr"])
-        end = _offset(header, single, path.name) if single else _MAX_OFFSET
-        block = (start + stream.read(max(0, end - len(start))))[length:end]
-    for code, content in _extensions(block, header.endianness):
-        if code == _COMMENT:
-            names = _decode_names(content)
-            if names:
-                return names
-    return {}
-
-
-def names_extension(names: dict[int, str]) -> bytes:
-    """Pack label names as a NIfTI comment extension (JSON), a multiple of 16 bytes long."""
-    text = {str(value): str(name) for value, name in sorted(names.items())}
-    content = json.dumps({_EXTENSION_KEY: {"labels": text}}, ensure_ascii=False).encode()
-    size = -(-(8 + len(content)) // 16) * 16
-    return struct.pack("<ii", size, _COMMENT) + content.ljust(size - 8, b"\0")
-
-
-def _pair(path: Path) -> tuple[Path, Path | None]:
+def header_and_data(path: Path) -> tuple[Path, Path | None]:
     """Return the file that holds the header and, for a pair, the one that holds voxels."""
     for ending in (".hdr.gz", ".img.gz", ".hdr", ".img"):
         if path.name.lower().endswith(ending):
@@ -282,19 +260,20 @@ def _pair(path: Path) -> tuple[Path, Path | None]:
     return path, None
 
 
-def _is_gzip(path: Path) -> bool:
+def is_gzip(path: Path) -> bool:
+    """Whether a file begins as gzip does."""
     with path.open("rb") as stream:
         return stream.read(2) == b"\x1f\x8b"
 
 
-def _parse(start: bytes, name: str) -> tuple[Any, bool]:
+def parse_header(start: bytes, name: str) -> tuple[Any, bool]:
     """Make a nibabel header of a file's first bytes; and whether voxels follow in the file."""
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header
 
     order = "<" if start[:4] in (b"\x5c\1\0\0", b"\x1c\2\0\0") else ">"
     length = int.from_bytes(start[:4], "little" if order == "<" else "big")
-    version = _SIZES.get(length)
+    version = SIZES.get(length)
     magic = start[4:12] if version == 2 else start[344:348]
     if version is None or magic not in _MAGICS or len(start) < length:
         if not start:
@@ -362,36 +341,15 @@ def _scaling(header: Any, dtype: np.dtype[Any], name: str) -> tuple[float, float
     return slope, inter
 
 
-def _offset(header: Any, single: bool, name: str) -> int:
+def voxel_offset(header: Any, single: bool, name: str) -> int:
+    """Byte at which voxels begin; `BadInput` where that cannot be."""
     offset = float(header["vox_offset"])
     low = int(header["sizeof_hdr"]) + 4 if single else 0
     if single and offset == 0:
         return low
-    if not low <= offset <= _MAX_OFFSET:
+    if not low <= offset <= MAX_OFFSET:
         raise BadInput(
             f"{name} claims its voxels begin at byte {offset:g}; "
             "its header is damaged: export it again."
         )
     return int(offset)
-
-
-def _extensions(block: bytes, order: str) -> Iterator[tuple[int, bytes]]:
-    """Walk the extensions of a header; stops in silence where they make no sense."""
-    if not block[:1].strip(b"\0"):
-        return
-    position = 4
-    while position + 8 <= len(block):
-        size, code = struct.unpack_from(f"{order}ii", block, position)
-        if size < 16 or position + size > len(block):
-            return
-        yield code, block[position + 8 : position + size]
-        position += size
-
-
-def _decode_names(content: bytes) -> dict[int, str]:
-    """Read names out of a comment; empty if it is somebody else's."""
-    try:
-        labels = json.loads(content.rstrip(b"\0").decode())[_EXTENSION_KEY]["labels"]
-        return {int(value): str(name) for value, name in labels.items()}
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return {}

@@ -13,18 +13,25 @@ import os
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_sightline.anatomy import SIDE_CODES, by_name
+from napari_sightline.anatomy import SIDE_CODES, Colour, Structure, by_name
 from napari_sightline.errors import BadInput
 from napari_sightline.io.atomic import replacing
-from napari_sightline.io.legend import as_labels, colour_of, named_labels
-from napari_sightline.io.nifti import check_memory, modality_of
+from napari_sightline.io.legend import (
+    Legend,
+    as_labels,
+    named_labels,
+    plain_voxels,
+    whole_numbers,
+)
+from napari_sightline.io.memory import check_memory
+from napari_sightline.io.nifti import modality_of
 from napari_sightline.io.nifti_header import reading
 from napari_sightline.io.nrrd_header import NrrdFile, open_nrrd
 from napari_sightline.orientation import Array
@@ -67,7 +74,7 @@ def read_nrrd(path: str | os.PathLike[str], channel: int | None = None) -> Volum
     return _volume(path, nrrd, array[..., index] if array.ndim == 4 else array, notes)
 
 
-def read_nrrd_labels(path: str | os.PathLike[str]) -> tuple[Volume, dict[int, str]]:
+def read_nrrd_labels(path: str | os.PathLike[str]) -> tuple[Volume, Legend]:
     """Read a label map, or a segmentation of 3D Slicer with the names of its segments.
 
     Parameters
@@ -80,7 +87,8 @@ def read_nrrd_labels(path: str | os.PathLike[str]) -> tuple[Volume, dict[int, st
     labels : Volume
         Whole numbers. Segments in several layers, which may overlap, are numbered anew; where
         they do overlap the later one wins, and a note says so.
-    names : dict of int to str
+    names : Legend
+        Names and colours of the segments.
 
     Raises
     ------
@@ -90,22 +98,15 @@ def read_nrrd_labels(path: str | os.PathLike[str]) -> tuple[Volume, dict[int, st
     path = Path(path)
     nrrd = open_nrrd(path)
     array = _channel_last(nrrd, _read(nrrd))
-    if array.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):
-            whole = array.astype(np.int32)
-        if not np.array_equal(whole, array):
-            raise BadInput(
-                f"{path.name} is not a label map (its values are not whole numbers); "
-                "give a mask or a label file."
-            )
-        array = whole
-    segments = _segments(nrrd.fields)
+    array = whole_numbers(array, path.name)
+    segments = _segments(nrrd.fields, array.shape[3] if array.ndim == 4 else 1)
     notes: tuple[str, ...] = ()
     if array.ndim == 4:
         array, segments, notes = _flattened(array, segments)
     volume = _volume(path, nrrd, array, notes)
-    names = {value: name for _, value, name in segments}
-    return replace(volume, modality=None), names
+    legend = Legend({segment.value: segment.name for segment in segments})
+    legend.colours = {one.value: one.colour for one in segments if one.colour is not None}
+    return replace(volume, modality=None), legend
 
 
 def _volume(path: Path, nrrd: NrrdFile, array: Array, notes: tuple[str, ...]) -> Volume:
@@ -169,38 +170,68 @@ def _channel_last(nrrd: NrrdFile, array: Array) -> Array:
     return array if nrrd.list_axis is None else np.moveaxis(array, nrrd.list_axis, -1)
 
 
-def _segments(fields: Mapping[str, Any]) -> list[tuple[int, int, str]]:
-    """Layer, value and name of each segment."""
+@dataclass(frozen=True)
+class _Segment:
+    """One segment of 3D Slicer: in which layer, by which value, and what it is."""
+
+    layer: int
+    value: int
+    name: str
+    colour: Colour | None
+
+
+def _segments(fields: Mapping[str, Any], layers: int) -> list[_Segment]:
+    """List the segments that a header names, in its order.
+
+    Files of before 2020 have neither layers nor values: there each segment has a layer of its
+    own, in which it is 1.
+    """
+    keys = (re.fullmatch(r"Segment(\d{1,5})_(Name|ID)", str(key)) for key in fields)
+    numbers = sorted({int(match.group(1)) for match in keys if match is not None})
+    old = layers > 1 and not any(f"Segment{number}_Layer" in fields for number in numbers)
     found = []
-    for number in range(10_000):
-        name = fields.get(f"Segment{number}_Name")
-        if name is None:
-            break
+    for number in numbers:
+        start = f"Segment{number}_"
+        name = fields.get(f"{start}Name", fields.get(f"{start}ID", ""))
         try:
-            value = int(fields.get(f"Segment{number}_LabelValue", number + 1))
-            layer = int(fields.get(f"Segment{number}_Layer", 0))
+            value = int(fields.get(f"{start}LabelValue", 1 if old else number + 1))
+            layer = int(fields.get(f"{start}Layer", number if old else 0))
         except ValueError:
             continue
-        found.append((layer, value, str(name)))
+        if value > 0 and 0 <= layer < layers:
+            name = _plain(str(name)) or f"segment {number + 1}"
+            found.append(_Segment(layer, value, name, _colour(fields.get(f"{start}Color"))))
     return found
 
 
+def _colour(text: Any) -> Colour | None:
+    """Red, green, blue from three numbers between 0 and 1."""
+    try:
+        red, green, blue = (round(255 * float(part)) for part in str(text).split())
+    except (ValueError, OverflowError):
+        return None
+    return (red, green, blue) if 0 <= min(red, green, blue) <= max(red, green, blue) < 256 else None
+
+
 def _flattened(
-    array: Array, segments: list[tuple[int, int, str]]
-) -> tuple[Array, list[tuple[int, int, str]], tuple[str, ...]]:
-    """Put the layers of a segmentation into one label map, segments numbered from 1."""
+    array: Array, segments: list[_Segment]
+) -> tuple[Array, list[_Segment], tuple[str, ...]]:
+    """Put the layers of a segmentation into one label map.
+
+    Values are kept where no two segments share one, else segments are numbered from 1.
+    """
     if not segments:
         return array[..., 0], segments, (f"Layer 0 of {array.shape[3]} used.",)
     labels = np.zeros(array.shape[:3], np.uint16)
-    numbered = []
+    values = [segment.value for segment in segments]
+    if len(set(values)) < len(values) or max(values) >= 2**16:
+        values = list(range(1, len(segments) + 1))
     overlap = 0
-    for number, (layer, value, name) in enumerate(segments, 1):
-        if not 0 <= layer < array.shape[3]:
-            continue
-        mask = array[..., layer] == value
+    for value, segment in zip(values, segments, strict=True):
+        mask = array[..., segment.layer] == segment.value
         overlap += int(np.count_nonzero(labels[mask]))
-        labels[mask] = number
-        numbered.append((0, number, name))
+        labels[mask] = value
+    numbered = [replace(one, layer=0, value=v) for v, one in zip(values, segments, strict=True)]
     note = (f"Segments overlap in {overlap} voxels; the later one is kept.",) if overlap else ()
     return labels, numbered, note
 
@@ -238,7 +269,7 @@ def write_nrrd(
         If the labels do not fit the volume or the file cannot be written.
     """
     array = as_labels(labels, volume)
-    named = named_labels(array, names)
+    legend = named_labels(array, names)
     lines = [
         "Segmentation_MasterRepresentation:=Binary labelmap",
         "Segmentation_SourceRepresentation:=Binary labelmap",
@@ -246,19 +277,19 @@ def write_nrrd(
         "Segmentation_ReferenceImageExtentOffset:=0 0 0",
     ]
     grid = volume.to_file(array)
-    for number, (value, name) in enumerate(named.items()):
-        lines += _segment_lines(number, value, name, grid)
+    for number, value in enumerate(legend):
+        lines += _segment_lines(number, value, legend, grid)
     return _write(Path(path), grid, volume, lines, overwrite)
 
 
 def write_nrrd_image(path: str | os.PathLike[str], volume: Volume, overwrite: bool = True) -> Path:
     """Write a volume's own voxels on its file's grid; `BadInput` as `write_nrrd`."""
-    data = volume.data.astype(np.float32) if volume.data.dtype == np.float16 else volume.data
-    return _write(Path(path), volume.to_file(data), volume, [], overwrite)
+    return _write(Path(path), volume.to_file(plain_voxels(volume)), volume, [], overwrite)
 
 
-def _segment_lines(number: int, value: int, name: str, grid: Array) -> list[str]:
-    colour = " ".join(f"{c / 255:.6g}" for c in colour_of(value, name))
+def _segment_lines(number: int, value: int, legend: Legend, grid: Array) -> list[str]:
+    name = legend[value]
+    colour = " ".join(f"{c / 255:.6g}" for c in legend.colour(value))
     mask = grid == value
     extent = []
     for axis in range(3):
@@ -282,19 +313,28 @@ def _segment_lines(number: int, value: int, name: str, grid: Array) -> list[str]
             side = f"~SCT^{SIDE_CODES[structure.side]}^{structure.side.capitalize()}"
         lines.append(
             f"{start}Tags:=TerminologyEntry:Segmentation category and type - 3D Slicer General "
-            f"Anatomy list~SCT^123037004^Anatomical Structure~SCT^{structure.code}^"
+            f"Anatomy list~{_category(structure)}~SCT^{structure.code}^"
             f"{structure.name.capitalize()}{side}~Anatomic codes - DICOM master list~^^~^^|"
         )
     return lines
 
 
+def _category(structure: Structure) -> str:
+    if structure.region == "tumour and lesion":
+        return "SCT^49755003^Morphologically Altered Structure"
+    return "SCT^123037004^Anatomical Structure"
+
+
 def _escaped(name: str) -> str:
-    return " ".join(name.split()) or "unnamed"
+    """Return a name on one line, with backslashes as the format wants them."""
+    return " ".join(name.split()).replace("\\", "\\\\") or "unnamed"
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.replace("\\n", " ").replace("\\\\", "\\").split())
 
 
 def _write(path: Path, grid: Array, volume: Volume, lines: list[str], overwrite: bool) -> Path:
-    if not path.name.lower().endswith(".nrrd"):
-        raise BadInput(f"{path.name} is no name for an NRRD file; end it in .nrrd or .seg.nrrd.")
     lps = np.diag([-1.0, -1, 1, 1]) @ volume.file_affine
     vectors = [f"({','.join(repr(float(v)) for v in lps[:3, axis])})" for axis in range(4)]
     kind = grid.dtype.newbyteorder("<")
@@ -312,7 +352,9 @@ def _write(path: Path, grid: Array, volume: Volume, lines: list[str], overwrite:
         f"space origin: {vectors[3]}",
         *lines,
     ]
-    with replacing(path, overwrite) as temporary, temporary.open("wb") as raw:
+    endings = (".nrrd", ".seg.nrrd")
+    opened = replacing(path, overwrite, endings, "NRRD file")
+    with opened as temporary, temporary.open("wb") as raw:
         raw.write(("\n".join(head) + "\n\n").encode())
         with gzip.GzipFile("", "wb", 4, raw, mtime=0) as packed:
             for index in range(grid.shape[2]):  # a slice at a time: no second copy

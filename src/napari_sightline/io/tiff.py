@@ -21,8 +21,15 @@ import numpy.typing as npt
 
 from napari_sightline.errors import BadInput
 from napari_sightline.io.atomic import replacing
-from napari_sightline.io.legend import as_labels, named_labels
-from napari_sightline.io.nifti import check_memory, modality_of
+from napari_sightline.io.legend import (
+    Legend,
+    as_labels,
+    named_labels,
+    plain_voxels,
+    whole_numbers,
+)
+from napari_sightline.io.memory import check_memory
+from napari_sightline.io.nifti import modality_of
 from napari_sightline.io.nifti_header import reading
 from napari_sightline.io.quiet import quiet
 from napari_sightline.orientation import Array
@@ -66,7 +73,7 @@ def read_tiff(path: str | os.PathLike[str], channel: int | None = None) -> Volum
     return replace(volume, modality=modality_of(volume.data))
 
 
-def read_tiff_labels(path: str | os.PathLike[str]) -> tuple[Volume, dict[int, str]]:
+def read_tiff_labels(path: str | os.PathLike[str]) -> tuple[Volume, Legend]:
     """Read a label map and the names that `write_tiff` stored with it.
 
     Parameters
@@ -78,7 +85,8 @@ def read_tiff_labels(path: str | os.PathLike[str]) -> tuple[Volume, dict[int, st
     -------
     labels : Volume
         Whole numbers.
-    names : dict of int to str
+    names : Legend
+        Names and colours, as they were stored.
 
     Raises
     ------
@@ -86,19 +94,10 @@ def read_tiff_labels(path: str | os.PathLike[str]) -> tuple[Volume, dict[int, st
         As `read_tiff`; also if the values are not whole numbers.
     """
     volume, names = _read(Path(path), None)
-    if volume.data.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):
-            whole = volume.data.astype(np.int32)
-        if not np.array_equal(whole, volume.data):
-            raise BadInput(
-                f"{Path(path).name} is not a label map (its values are not whole numbers); "
-                "give a mask or a label file."
-            )
-        volume = replace(volume, data=whole)
-    return volume, names
+    return replace(volume, data=whole_numbers(volume.data, Path(path).name)), names
 
 
-def _read(path: Path, channel: int | None) -> tuple[Volume, dict[int, str]]:
+def _read(path: Path, channel: int | None) -> tuple[Volume, Legend]:
     import tifffile
 
     damaged = BadInput(f"{path.name} is a damaged TIFF; copy or export it again.")
@@ -143,7 +142,7 @@ def _read(path: Path, channel: int | None) -> tuple[Volume, dict[int, str]]:
         volume = replace(volume, data=volume.data.astype(np.float32))
     name = re.sub(r"(\.ome)?\.tiff?$", "", path.name, flags=re.IGNORECASE)
     notes = (*notes, *chosen, *volume.notes)
-    return replace(volume, name=name, source=path, notes=notes), ours.get("names", {})
+    return replace(volume, name=name, source=path, notes=notes), ours.get("names", Legend())
 
 
 def _check_size(series: Any, shape: tuple[int, ...], size: int, name: str) -> None:
@@ -237,7 +236,11 @@ def _ours(series: Any) -> dict[str, Any]:
         content = json.loads(str(tag.value))[_KEY] if tag is not None else {}
         affine = np.array(content["affine"], dtype=np.float64)
         shape = tuple(int(n) for n in content["shape"])
-        names = {int(value): str(name) for value, name in content.get("names", {}).items()}
+        names = Legend(content.get("names", {}))
+        for value, parts in content.get("colours", {}).items():
+            red, green, blue = (int(part) for part in parts)
+            if 0 <= min(red, green, blue) <= max(red, green, blue) < 256:
+                names.colours[int(value)] = (red, green, blue)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
     return {"affine": affine, "names": names, "shape": shape} if len(shape) == 3 else {}
@@ -281,21 +284,15 @@ def write_tiff(
 
 def write_tiff_image(path: str | os.PathLike[str], volume: Volume, overwrite: bool = True) -> Path:
     """Write a volume's own voxels; `BadInput` as `write_tiff`."""
-    data = volume.data.astype(np.float32) if volume.data.dtype == np.float16 else volume.data
-    return _write(Path(path), data, volume, {}, overwrite)
+    return _write(Path(path), plain_voxels(volume), volume, Legend(), overwrite)
 
 
-def _write(
-    path: Path, array: Array, volume: Volume, names: Mapping[int, str], overwrite: bool
-) -> Path:
+def _write(path: Path, array: Array, volume: Volume, names: Legend, overwrite: bool) -> Path:
     import tifffile
 
-    lower = path.name.lower()
-    if not lower.endswith((".tif", ".tiff")):
-        raise BadInput(f"{path.name} is no name for a TIFF file; end it in .tif or .ome.tif.")
     stack = volume.to_file(array).transpose(2, 1, 0)
     column, row, between = (float(n) for n in np.linalg.norm(volume.file_affine[:3, :3], axis=0))
-    imagej = ".ome.tif" not in lower and stack.dtype.str[1:] in _IMAGEJ_TYPES
+    imagej = ".ome.tif" not in path.name.lower() and stack.dtype.str[1:] in _IMAGEJ_TYPES
     options: dict[str, Any] = {
         "extratags": [(_TAG, 2, 0, _content(volume, names), True)],
         "resolution": (1 / column, 1 / row),
@@ -311,7 +308,8 @@ def _write(
             "PhysicalSizeZ": between, "PhysicalSizeZUnit": "mm",
         }  # fmt: skip
         options["compression"] = "zlib"
-    with replacing(path, overwrite) as temporary:
+    endings = (".tif", ".tiff", ".ome.tif")
+    with replacing(path, overwrite, endings, "TIFF file") as temporary:
         try:
             kind: dict[str, Any] = {"imagej": imagej, "ome": not imagej}
             with quiet(), tifffile.TiffWriter(temporary, **kind) as tiff:
@@ -324,8 +322,12 @@ def _write(
     return path
 
 
-def _content(volume: Volume, names: Mapping[int, str]) -> str:
-    """Pack the affine, the stored shape and names as ASCII JSON."""
-    affine = volume.file_affine.tolist()
-    named = {str(value): name for value, name in names.items()}
-    return json.dumps({_KEY: {"affine": affine, "shape": volume.file_shape[::-1], "names": named}})
+def _content(volume: Volume, names: Legend) -> str:
+    """Pack the affine, the stored shape, names and colours as ASCII JSON."""
+    content: dict[str, Any] = {
+        "affine": volume.file_affine.tolist(),
+        "shape": volume.file_shape[::-1],
+        "names": {str(value): name for value, name in names.items()},
+        "colours": {str(value): names.colour(value) for value in names},
+    }
+    return json.dumps({_KEY: content})

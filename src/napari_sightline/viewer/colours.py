@@ -5,29 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from napari_sightline.anatomy import Colour, by_name
+from napari_sightline.anatomy import Colour
+from napari_sightline.io.legend import as_legend, colour_of
 
-# For names that the list of structures does not hold: light enough on dark tissue, and told
-# apart by people who do not see red and green (after Okabe and Ito).
-_OTHERS: tuple[Colour, ...] = (
-    (86, 180, 233),
-    (230, 159, 0),
-    (0, 190, 140),
-    (240, 228, 66),
-    (204, 121, 167),
-    (213, 94, 0),
-    (90, 130, 255),
-    (190, 150, 255),
-)
+__all__ = ["NEGATIVE", "POSITIVE", "colour_of", "colours_of", "label_colours", "unit"]
+
+_PALETTE = 31  # values without a name that have a colour of their own
+
 #: Clicks: positive, negative.
 POSITIVE: Colour = (60, 220, 110)
 NEGATIVE: Colour = (255, 75, 75)
-
-
-def colour_of(value: int, name: str = "") -> Colour:
-    """Colour of a label: its structure's, or the next of a small palette."""
-    structure = by_name(name) if name else None
-    return structure.colour if structure else _OTHERS[(value - 1) % len(_OTHERS)]
 
 
 def unit(colour: Colour, alpha: float = 1.0) -> tuple[float, float, float, float]:
@@ -44,8 +31,21 @@ def label_colours(names: Mapping[int, str]) -> Any:
     from napari.utils.colormaps import DirectLabelColormap
 
     table: dict[int | None, Any] = {None: (0.6, 0.6, 0.6, 1.0), 0: (0.0, 0.0, 0.0, 0.0)}
-    for value in range(1, 4 * len(_OTHERS)):
+    for value in range(1, _PALETTE + 1):
         table[value] = unit(colour_of(value))
-    for value, name in names.items():
-        table[value] = unit(colour_of(value, name))
+    legend = as_legend(names)
+    for value in legend:
+        table[value] = unit(legend.colour(value))
     return DirectLabelColormap(color_dict=table)
+
+
+def colours_of(colormap: Any, names: Mapping[int, str]) -> dict[int, Colour]:
+    """Colours that a labels layer gives to named labels; none where they are napari's own."""
+    table = getattr(colormap, "color_dict", None) or {}
+    found: dict[int, Colour] = {}
+    for value in names:
+        rgba = table.get(value)
+        if rgba is not None:
+            red, green, blue = (round(255 * float(part)) for part in rgba[:3])
+            found[value] = (red, green, blue)
+    return found

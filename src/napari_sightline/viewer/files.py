@@ -15,9 +15,10 @@ from napari.utils.notifications import show_error, show_info
 from napari_sightline.errors import BadInput, SightlineError
 from napari_sightline.io import load, load_labels, save, save_image
 from napari_sightline.io.formats import format_of
+from napari_sightline.io.legend import Legend, as_legend
 from napari_sightline.orientation import Array
 from napari_sightline.viewer.bridge import KEY, image_layer, placed
-from napari_sightline.viewer.colours import label_colours
+from napari_sightline.viewer.colours import colours_of, label_colours
 from napari_sightline.viewer.series import choose_series
 from napari_sightline.viewer.worker import apart, has_window
 from napari_sightline.volume import Volume
@@ -203,7 +204,7 @@ def labels_layer(
     values = [0, *sorted(names)]
     options: dict[str, Any] = {
         "name": name or labels.name or "labels",
-        "metadata": {KEY: {"volume": labels, "names": dict(names)}},
+        "metadata": {KEY: {"volume": labels, "names": as_legend(names)}},
         "opacity": 0.5,
         "visible": visible,
         **placed(labels),
@@ -234,7 +235,8 @@ def write_labels(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
     try:
         array = np.asarray(data)
         volume = grid_of(array, meta)
-        names = names_of(meta)
+        named = names_of(meta)
+        names = None if named is None else Legend(named, colours_of(meta.get("colormap"), named))
         written = apart(lambda: save(path, array.reshape(volume.shape), volume, names))
     except SightlineError as error:
         show_error(str(error))
