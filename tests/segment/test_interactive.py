@@ -11,67 +11,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from segment_fakes import Bright, begin, brick, whole
 
 from napari_sightline.errors import BadInput, Cancelled
-from napari_sightline.models.intensity import Intensity
-from napari_sightline.models.promptable import Decoded
 from napari_sightline.prompts import Box, MaskPrompt, Point, Scribble
 from napari_sightline.segment import scale
 from napari_sightline.segment.constrain import CLEAR, heed
-from napari_sightline.segment.interactive import MaskUpdate, Session
+from napari_sightline.segment.interactive import Session
 from napari_sightline.segment.region import Region, plan
 from napari_sightline.segment.state import PackedMask
 from napari_sightline.volume import Volume
-
-
-class Bright:
-    """Answers with the bright voxels of the region; notes what it was asked."""
-
-    name = "bright"
-    stride = 16
-
-    def __init__(self, quality: float = 0.9) -> None:
-        self.encoded: list[tuple[tuple[int, ...], float]] = []
-        self.decoded: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]] = []
-        self.quality = quality
-
-    def encode(self, region: np.ndarray, intensity: Intensity, spacing: float) -> np.ndarray:
-        self.encoded.append((region.shape, spacing))
-        return region
-
-    def decode(
-        self,
-        encoded: np.ndarray,
-        points: np.ndarray,
-        codes: np.ndarray,
-        previous: np.ndarray | None,
-    ) -> Decoded:
-        self.decoded.append((points, codes, previous))
-        logits = ((encoded - 50) / 10).clip(-8, 8)
-        return Decoded(logits[None].repeat(4, 0), np.full(4, self.quality))
-
-
-def brick(
-    shape: tuple[int, int, int], low: tuple[int, ...], high: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray]:
-    data = np.zeros(shape, np.int16)
-    mask = np.zeros(shape, bool)
-    mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = True
-    data[mask] = 100
-    return data, mask
-
-
-def begin(data: np.ndarray, spacing: tuple[float, float, float] = (1, 1, 1)) -> Session:
-    session = Session(Bright())
-    session.set_volume(Volume.from_array(data, spacing=spacing))
-    return session
-
-
-def whole(session: Session, update: MaskUpdate) -> np.ndarray:
-    assert session.volume is not None
-    out = np.zeros(session.volume.shape, bool)
-    out[update.box] = update.mask
-    return out
 
 
 def test_a_click_gives_the_object_on_the_scans_own_voxels() -> None:

@@ -70,7 +70,7 @@ def _heed_lasso(logits: np.ndarray, region: Region, lasso: Lasso) -> np.ndarray:
     across = tuple(n for k, n in enumerate(logits.shape) if k != axis)
     inside = np.expand_dims(polygon2mask(across, np.delete(path, axis, 1)), axis)
     # As thick as the slice at least, where the region is finer than the scan.
-    width = max(REACH / 2, 0.5 / region.step[axis])
+    width = max(REACH, 0.5 / region.step[axis])
     near = np.exp(-((np.arange(logits.shape[axis]) - path[0, axis]) ** 2) / (2 * width**2))
     near = near.reshape([-1 if k == axis else 1 for k in range(3)])
     sign = 1.0 if lasso.positive else -1.0

@@ -6,15 +6,15 @@ computed once per region; a click runs the rest.
 
 from __future__ import annotations
 
+from napari_sightline.segment.editing import EditCalls
 from napari_sightline.segment.managing import ObjectCalls
 from napari_sightline.segment.predict import Tap
-from napari_sightline.segment.prompting import PromptCalls
 from napari_sightline.segment.update import CancelFn, Candidate, MaskUpdate, ProgressFn
 
 __all__ = ["CancelFn", "Candidate", "MaskUpdate", "ProgressFn", "Session", "Tap"]
 
 
-class Session(PromptCalls, ObjectCalls):
+class Session(EditCalls, ObjectCalls):
     """One volume with its objects and prompts.
 
     Calls are synchronous and may come from any thread; a lock keeps them apart. Every call that

@@ -85,7 +85,7 @@ class LabelMap:
         return out if out.any() else None
 
     def closed_on(self, region: Region, scene: Scene, but: int = 0) -> np.ndarray | None:
-        """Return which voxels of a working grid are closed: more than half covered; None without."""
+        """Say which voxels of a working grid are closed, by more than half; None without any."""
         kept = self._on_region
         if kept is not None and kept[:3] == (self.version, but, region):
             return kept[3]

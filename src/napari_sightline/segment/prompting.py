@@ -295,6 +295,9 @@ class PromptCalls(SessionCore):
             mask = before.mask.join(act.added).less(act.removed)
             return Answer(Step((*before.acts, act), mask))
         if isinstance(act, Operation):
+            # Without the prompts before it there may be nothing left to work on.
+            if before.mask.box is None:
+                return Answer(before)
             return Answer(self._operate(before, act, around))
         return self._need().answer(before, act, around)
 
