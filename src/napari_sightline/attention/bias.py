@@ -183,10 +183,13 @@ class DecomposedBias:
     ----------
     height, width : torch.Tensor
         ``(H, H, d)`` and ``(W, W, d)``: embedding for each pair of query and key coordinate.
+    dtype : torch.dtype
+        In which the network adds it.
     """
 
     height: Tensor
     width: Tensor
+    dtype: torch.dtype
 
     @property
     def nbytes(self) -> int:
@@ -199,7 +202,8 @@ class DecomposedBias:
         y, x = tokens // size, tokens % size
         along_y = torch.einsum("htd,tkd->htk", q, self.height[y].float())
         along_x = torch.einsum("htd,tkd->htk", q, self.width[x].float())
-        return (along_y[..., :, None] + along_x[..., None, :]).flatten(-2)
+        along_y, along_x = along_y.to(self.dtype), along_x.to(self.dtype)
+        return (along_y[..., :, None] + along_x[..., None, :]).flatten(-2).float()
 
     def hidden(self, entry: int, token: int, column: bool = False) -> Tensor | None:
         """See `Bias.hidden`."""

@@ -19,6 +19,8 @@ from napari_sightline.errors import BadInput, ModelError
 
 #: Rows of a window's map that are computed at once hold at most so many values.
 BLOCK = 2**22
+#: Up to so many values scores are computed in float64: large ones (over 100) need it.
+EXACT = 2**20
 _counter = itertools.count(1)
 
 
@@ -159,10 +161,14 @@ class Call:
     def _softmax(self, entry: int, index: Tensor, keys: Tensor) -> Tensor:
         assert self.store is not None
         q = self.store.queries(entry, index)
+        added = None if self.bias is None else self.bias.rows(entry, index, q)
+        doubles = keys.device.type in ("cpu", "cuda")
+        if doubles and keys.numel() <= EXACT and q.shape[0] * q.shape[1] * keys.shape[1] <= EXACT:
+            q, keys = q.double(), keys.double()
         scores = torch.matmul(q * self.scale, keys.transpose(-1, -2))
-        if self.bias is not None:
-            scores += self.bias.rows(entry, index, q)
-        return torch.softmax(scores, -1)
+        if added is not None:
+            scores += added
+        return torch.softmax(scores, -1).float()
 
     def blocks(self, entry: int) -> list[slice]:
         """Cut the queries of an entry into parts whose rows are small."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_sightline.attention import (  # noqa: F401
+    tokens_sam,
     tokens_sightline,
     tokens_swin,
+    tokens_vit,
 )
 
 if TYPE_CHECKING:

@@ -383,7 +383,11 @@ class _Recorder:
         if depth < 1 or not self.tap.wants(owner):
             return
         full = weights.detach()
-        full = full[None] if full.ndim == 3 else full
+        if full.ndim == 3:  # heads folded into the batch, as far as the module tells
+            module = self.stack[depth - 1].module
+            heads = getattr(module, "num_heads", getattr(module, "num_attention_heads", None))
+            folded = isinstance(heads, int) and full.shape[0] % heads == 0
+            full = full.unflatten(0, (-1, heads)) if folded else full[None]
         saved, self.stack = self.stack, self.stack[:depth]
         try:
             b, h, n, m = full.shape
