@@ -7,7 +7,6 @@ Drives a real window with real mouse and key events; run it where a display exis
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,10 @@ from typing import Any
 import napari
 import numpy as np
 from napari.settings import get_settings
-from qtpy.QtCore import QEventLoop, QPoint, Qt, QTimer
-from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
+
+from napari_sightline.viewer import robot
 
 SIZE = (1280, 800)
-PATIENCE = 300  # seconds for a click, on any machine
-NONE = Qt.KeyboardModifier.NoModifier
-CONTROL = Qt.KeyboardModifier.ControlModifier
 
 
 class Reader:
@@ -36,41 +31,18 @@ class Reader:
         _, self.panel = self.viewer.window.add_plugin_dock_widget(
             "napari-sightline", "Segment with prompts"
         )
-        self.wait(0.5)
-        kind = "CanvasBackendDesktop"
-        self.canvas = next(w for w in QApplication.allWidgets() if type(w).__name__ == kind)
-
-    def wait(self, seconds: float) -> None:
-        """Let the window live for a while."""
-        loop = QEventLoop()
-        QTimer.singleShot(int(1000 * seconds), loop.quit)
-        loop.exec()
+        robot.live(0.5)
+        self.canvas = robot.canvas_of(self.viewer)
 
     def idle(self) -> None:
         """Wait until all work is done."""
-        begun = time.monotonic()
-        self.wait(0.2)
-        while self.panel.controller.busy:
-            if time.monotonic() - begun > PATIENCE:
-                raise SystemExit("The panel did not finish; is the machine busy?")
-            self.wait(0.2)
+        robot.live(0.2)
+        robot.wait_until(lambda: not self.panel.controller.busy)
 
-    def click(self, voxel: Sequence[float], modifier: Qt.KeyboardModifier = NONE) -> None:
+    def click(self, voxel: Sequence[float], *modifiers: str) -> None:
         """Go to the slice of a voxel of the phantom and click on it."""
-        viewer = self.viewer
-        world = np.array(viewer.layers["phantom"].data_to_world(voxel))
-        for axis in viewer.dims.not_displayed:
-            viewer.dims.set_point(axis, world[axis])
-        self.wait(0.2)
-        camera = viewer.scene.camera
-        signs = np.array([-1 if str(s) in ("up", "left") else 1 for s in camera.orientation2d])
-        shown = world[list(viewer.dims.displayed)]
-        offset = (shown - np.array(camera.center[-2:])) * camera.zoom * signs
-        middle = np.array([self.canvas.height(), self.canvas.width()]) / 2
-        y, x = np.rint(middle + offset).astype(int)
-        place = QPoint(int(x), int(y))
-        QTest.mouseMove(self.canvas, place)
-        QTest.mouseClick(self.canvas, Qt.MouseButton.LeftButton, modifier, place)
+        layer = self.viewer.layers["phantom"]
+        robot.click(self.canvas, robot.pixel(self.viewer, self.canvas, layer, voxel), *modifiers)
         self.idle()
 
     def correct(self, truth: Any, clicks: int) -> None:
@@ -83,17 +55,17 @@ class Reader:
             found = simulate_click(drawn, truth)
             if found is None:
                 return
-            self.click(found.position, NONE if found.positive else CONTROL)
+            self.click(found.position, *(() if found.positive else ("Control",)))
 
     def accept(self, name: str) -> None:
         """Name the object and press Enter."""
         self.panel.view.name.setText(name)
-        QTest.keyClick(self.canvas, Qt.Key.Key_Return)
+        robot.key(self.canvas, "Return")
         self.idle()
 
     def picture(self, name: str) -> None:
         """Save what the window shows."""
-        self.wait(0.5)
+        robot.live(0.5)
         path = self.folder / f"{name}.png"
         self.viewer.window.screenshot(path, flash=False, canvas_only=False)
         print(path)

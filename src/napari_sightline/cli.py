@@ -334,6 +334,29 @@ def bench_the_memory(weights: Weights = None, json: Json = None) -> None:
         write_json(json, result)
 
 
+@benching.command("panel")
+def bench_the_panel(
+    image: Annotated[Path | None, typer.Option(help="A scan instead of the phantom.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Its true labels: they place the clicks.")
+    ] = None,
+    clicks: Annotated[int, typer.Option(help="Clicks in all.")] = 100,
+    device: Device = "auto",
+    json: Json = None,
+) -> None:
+    """Click through the panel in a napari window: time until the mask is seen, and stalls."""
+    from napari_sightline.evaluate.console import progress
+    from napari_sightline.io.targets import check_target, write_json
+    from napari_sightline.viewer.bench import bench_panel, summary
+
+    check_target(json)
+    with progress("timing") as tell:
+        result = bench_panel(image, labels, clicks, device, tell)
+    print(summary(result))
+    if json is not None:
+        write_json(json, result)
+
+
 @training.command("interactive")
 def train_interactive(
     data: Annotated[Path, typer.Option(help="Folder with index.json.", show_default=False)],

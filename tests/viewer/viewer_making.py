@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_sightline.viewer import robot
 from napari_sightline.viewer.bridge import image_layer
 from napari_sightline.volume import Volume
 
@@ -44,14 +45,8 @@ class User:
     """
 
     def __init__(self, viewer: Any, panel: Any, qtbot: Any) -> None:
-        from qtpy.QtWidgets import QApplication
-
         self.viewer, self.panel, self.qtbot = viewer, panel, qtbot
-        self.canvas = next(
-            widget
-            for widget in QApplication.allWidgets()
-            if type(widget).__name__ == "CanvasBackendDesktop" and widget.isVisible()
-        )
+        self.canvas = robot.canvas_of(viewer)
 
     @property
     def case(self) -> Any:
@@ -100,39 +95,18 @@ class User:
 
     def pixel(self, layer: Any, voxel: tuple[float, ...]) -> Any:
         """Go to the slice of a voxel; where it lies on the canvas."""
-        from qtpy.QtCore import QPoint
-
-        world = np.array(layer.data_to_world(voxel))
-        dims, camera = self.viewer.dims, self.viewer.scene.camera
-        for axis in dims.not_displayed:
-            dims.set_point(axis, world[axis])
-        self.qtbot.wait(20)
-        signs = np.array([-1 if str(s) in ("up", "left") else 1 for s in camera.orientation2d])
-        offset = (world[list(dims.displayed)] - np.array(camera.center[-2:])) * camera.zoom * signs
-        middle = np.array([self.canvas.height(), self.canvas.width()]) / 2
-        y, x = np.rint(middle + offset).astype(int)
-        return QPoint(int(x), int(y))
+        return robot.pixel(self.viewer, self.canvas, layer, voxel)
 
     def click(
         self, layer: Any, voxel: tuple[float, ...], modifier: str = "", wait: bool = True
     ) -> None:
         """Click on a voxel with the left button."""
-        from qtpy.QtCore import Qt
-        from qtpy.QtTest import QTest
-
-        keys = Qt.KeyboardModifier
-        held = getattr(keys, f"{modifier}Modifier") if modifier else keys.NoModifier
-        QTest.mouseClick(self.canvas, Qt.MouseButton.LeftButton, held, self.pixel(layer, voxel))
+        held = (modifier,) if modifier else ()
+        robot.click(self.canvas, self.pixel(layer, voxel), *held)
         if wait:
             self.wait()
 
     def key(self, key: str, *modifiers: str) -> None:
         """Press a key while the canvas has the focus."""
-        from qtpy.QtCore import Qt
-        from qtpy.QtTest import QTest
-
-        held = Qt.KeyboardModifier.NoModifier
-        for modifier in modifiers:
-            held |= getattr(Qt.KeyboardModifier, f"{modifier}Modifier")
-        QTest.keyClick(self.canvas, getattr(Qt.Key, f"Key_{key}"), held)
+        robot.key(self.canvas, key, *modifiers)
         self.wait()
