@@ -1,0 +1,194 @@
+"""Windows through a network: device, batch and precision, less memory where it runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from napari_sightline.errors import ModelError
+from napari_sightline.models.precision import autocast
+from napari_sightline.models.segmenter import Segmenter
+from napari_sightline.segment.device import (
+    Footing,
+    batch_for,
+    checked_precision,
+    is_out_of_memory,
+    peak_bytes,
+    release,
+)
+
+
+class WindowTap(Protocol):
+    """Whoever wants to see what a network did with a window."""
+
+    def window(
+        self, network: nn.Module, frames: Any, model: str = ""
+    ) -> AbstractContextManager[object]:
+        """Context in which a batch passes the network; `frames` say where its windows lie."""
+
+
+@dataclass
+class Waiting:
+    """A window on its way.
+
+    Attributes
+    ----------
+    start : tuple of 3 int
+        First voxel, padded, in sweep order.
+    voxels : torch.Tensor, shape (channels, *roi)
+        In the network's axes.
+    value : tuple of float, optional
+        Of each channel, where the window holds one value only.
+    """
+
+    start: tuple[int, int, int]
+    voxels: Tensor
+    value: tuple[float, ...] | None
+
+
+class Runner:
+    """Passes windows through one network.
+
+    Parameters
+    ----------
+    model : Segmenter
+        Network and facts.
+    device : torch.device
+        Where it runs.
+    precision : str
+        ``"auto"``, ``"fp32"`` or ``"bf16"``; ``"auto"`` needs `choose_precision`.
+    batch : int, optional
+        Windows in a batch; by default by free memory.
+    note : callable
+        Told, in sentences, what changes on the way.
+    """
+
+    def __init__(
+        self,
+        model: Segmenter,
+        device: torch.device,
+        precision: str,
+        batch: int | None,
+        note: Callable[[str], None],
+    ) -> None:
+        self.network, self.spec = model.network.eval(), model.spec
+        self.footing, self.precision = Footing(device, device, batch or 1), precision
+        self.sizing, self.note = batch is None, note
+        self.tap: WindowTap | None = None
+        #: Gives a tap the places of windows by their starts.
+        self.places: Callable[[list[tuple[int, int, int]]], list[object]] | None = None
+        self.skipped = 0
+        # Logits of a window that holds one value only, and that value.
+        self._flat: tuple[tuple[float, ...], Tensor] | None = None
+        self.guarded(
+            lambda: self.network.to(self.footing.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        )
+
+    def guarded(self, run: Callable[[], Any]) -> Any:
+        """Run something, and again with less memory where it runs out."""
+        while True:
+            try:
+                return run()
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self.step_down(error)
+
+    def choose_precision(self, window: Tensor) -> None:
+        """Try bf16 on a window, ``(1, channels, *roi)``, see `checked_precision`."""
+
+        def decide(logits: Tensor) -> Tensor:
+            return logits > 0 if self.spec.overlapping else logits.argmax(1)
+
+        self.precision = self.guarded(
+            lambda: checked_precision(
+                self.network, self.footing.device, lambda p: self._forward(window, p), decide
+            )
+        )
+
+    def logits(self, part: list[Waiting]) -> list[Tensor]:
+        """Logits of each window; those that hold one value only share theirs."""
+        flat = self._flat
+        new: list[Waiting] = []
+        for one in part:
+            if one.value is None or (
+                (flat is None or one.value != flat[0]) and one.value not in [n.value for n in new]
+            ):
+                new.append(one)
+        results: dict[int, Tensor] = {}
+        if new:
+            batch = torch.stack([one.voxels for one in new])
+            computed = self._measured(batch, [one.start for one in new])
+            for one, logits in zip(new, computed, strict=True):
+                results[id(one)] = logits
+                if one.value is not None:
+                    self._flat = (one.value, logits.clone())
+        found = []
+        for one in part:
+            if id(one) not in results:
+                # Of several flat values in one batch, each was computed; the last is kept.
+                same = [n for n in new if n.value == one.value]
+                shared = results[id(same[0])] if same else self._flat[1] if self._flat else None
+                assert shared is not None
+                results[id(one)] = shared
+                self.skipped += 1
+            found.append(results[id(one)])
+        return found
+
+    def _measured(self, batch: Tensor, starts: list[tuple[int, int, int]]) -> Tensor:
+        """Run the network; the first time, find out how many windows memory has room for."""
+        if not self.sizing:
+            return self._network(batch, starts)
+        found: list[Tensor] = []
+        device = self.footing.device
+        taken = peak_bytes(lambda: found.append(self._network(batch, starts)), device)
+        size = batch_for(device, taken)
+        self.footing = Footing(device, self.footing.sums, size)
+        self.sizing = False
+        return found[0]
+
+    def _network(self, batch: Tensor, starts: list[tuple[int, int, int]]) -> Tensor:
+        context: AbstractContextManager[object] = nullcontext()
+        if self.tap is not None and self.places is not None:
+            context = self.tap.window(self.network, self.places(starts), self.spec.name)
+        with context:
+            logits = self._forward(batch, self.precision)
+        if logits.shape != (len(batch), self.spec.outputs, *self.spec.roi):
+            raise ModelError(
+                f"The network of {self.spec.name!r} gave {tuple(logits.shape)} for windows of "
+                f"{tuple(self.spec.roi)} voxels and {self.spec.outputs} outputs; correct the "
+                "model's facts."
+            )
+        return logits
+
+    def _forward(self, batch: Tensor, precision: str) -> Tensor:
+        device = self.footing.device
+        batch = batch.to(device).contiguous(memory_format=torch.channels_last_3d)
+        with autocast(device, precision):
+            logits = self.network(batch)
+        result: Tensor = logits[0] if isinstance(logits, list | tuple) else logits
+        return result.float()
+
+    def step_down(self, error: BaseException) -> None:
+        """Go on with less memory; `ModelError` where there is nothing less."""
+        before = self.footing.device
+        lower = self.footing.step_down()
+        if lower is None:
+            raise ModelError(
+                f"Memory does not suffice for one window of {self.spec.name!r}; close other "
+                "programs or choose a smaller model."
+            ) from error
+        self.footing, sentence = lower
+        self.sizing = False
+        self.note(sentence)
+        if self.footing.device != before:
+            self._flat = None
+            if self.precision == "bf16":
+                self.precision = "fp32"
+            self.network.to(self.footing.device)
+        release(before)
