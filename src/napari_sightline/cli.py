@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from napari_sightline import __version__
+from napari_sightline.cli_auto import add_auto_commands
 from napari_sightline.cli_files import add_file_commands
 from napari_sightline.errors import BadInput, SightlineError
 
@@ -215,6 +216,7 @@ def demo(
 
 
 add_file_commands(app)
+add_auto_commands(app, evaluating, benching, training)
 
 
 @evaluating.command("cases")
