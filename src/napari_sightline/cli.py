@@ -17,6 +17,7 @@ import typer
 from napari_sightline import __version__
 from napari_sightline.cli_auto import add_auto_commands
 from napari_sightline.cli_files import add_file_commands
+from napari_sightline.cli_models import add_model_commands
 from napari_sightline.errors import BadInput, SightlineError
 
 if TYPE_CHECKING:
@@ -38,11 +39,9 @@ app = typer.Typer(
 evaluating = _group("Measure quality over cases.")
 benching = _group("Measure speed and memory on this machine.")
 training = _group("Train the embedded models.")
-models = _group("Models that can segment.")
 app.add_typer(evaluating, name="evaluate")
 app.add_typer(benching, name="bench")
 app.add_typer(training, name="train")
-app.add_typer(models, name="models")
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps or xpu.")]
 Model = Annotated[
@@ -217,6 +216,7 @@ def demo(
 
 add_file_commands(app)
 add_auto_commands(app, evaluating, benching, training)
+add_model_commands(app)
 
 
 @evaluating.command("cases")
@@ -392,23 +392,6 @@ def train_interactive(
         precision=precision,
     )
     print(f"{out}: weights after {minutes:g} minutes")
-
-
-@models.command("list")
-def list_models() -> None:
-    """List the promptable models, checking that their weights are whole."""
-    from napari_sightline.evaluate.console import show, table
-    from napari_sightline.models import PROMPTABLE
-    from napari_sightline.models.promptable import WEIGHTS
-    from napari_sightline.models.weights_io import read_weights
-
-    made = table("Promptable models", "model", "parameters", "weights")
-    for name in PROMPTABLE:
-        state, _, _ = read_weights(WEIGHTS)
-        count = sum(tensor.numel() for tensor in state.values()) / 1e6
-        size = WEIGHTS.stat().st_size / 2**20
-        made.add_row(name, f"{count:.1f} M", f"{size:.1f} MB, shipped")
-    show(made)
 
 
 def _count(number: int, word: str) -> str:

@@ -75,7 +75,7 @@ def test_spec_survives_json() -> None:
     ("change", "words"),
     [
         ({"labels": {1: "mandible"}}, "structures need 2"),
-        ({"channels": ("T1", "T2")}, "takes 1 channels, but 2 are named"),
+        ({"channels": ("T1", "T2")}, "takes 1 channel, but 2 are named"),
         ({"roi": (64, 64, 48)}, "multiples of 32"),
     ],
 )

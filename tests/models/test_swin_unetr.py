@@ -309,7 +309,7 @@ def test_other_architectures_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answers", "words"),
     [
-        ({"channels": "T1, T2"}, "takes 1 channels, but 2 are named"),
+        ({"channels": "T1, T2"}, "takes 1 channel, but 2 are named"),
         ({"labels": "1=liver"}, "gives 3 channels"),
         ({"overlapping": "yes"}, "gives 3 channels"),
         ({"roi": "50"}, "multiples of 32"),

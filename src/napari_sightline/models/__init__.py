@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_sightline.errors import BadInput
+from napari_sightline.models.catalog import load_segmenter
 
 if TYPE_CHECKING:
     from napari_sightline.models.promptable import Promptable
+
+__all__ = ["PROMPTABLE", "load_model", "load_segmenter"]
 
 #: Promptable models that ship with the package.
 PROMPTABLE = ("sightline-3d",)

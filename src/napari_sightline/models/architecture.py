@@ -167,6 +167,10 @@ def sizes_from_dict(family: str, values: Mapping[str, Any]) -> Sizes:
     )
 
 
+def _count(channels: int) -> str:
+    return f"{channels} channel{'' if channels == 1 else 's'}"
+
+
 def check_fit(sizes: Sizes, spec: SegmenterSpec) -> None:
     """Refuse facts that do not fit a network.
 
@@ -177,12 +181,12 @@ def check_fit(sizes: Sizes, spec: SegmenterSpec) -> None:
     """
     if len(spec.channels) != sizes.in_channels:
         raise ModelError(
-            f"The network of {spec.name!r} takes {sizes.in_channels} channels, but "
+            f"The network of {spec.name!r} takes {_count(sizes.in_channels)}, but "
             f"{len(spec.channels)} are named ({', '.join(spec.channels)}); name each once."
         )
     if spec.outputs != sizes.out_channels:
         raise ModelError(
-            f"The network of {spec.name!r} gives {sizes.out_channels} channels, but its structures "
+            f"The network of {spec.name!r} gives {_count(sizes.out_channels)}, but its structures "
             f"need {spec.outputs}; name the structure of each channel"
             f"{'' if spec.overlapping else ' after the background'}."
         )

@@ -85,7 +85,9 @@ def unpack(archive: Path, folder: Path) -> Path:
             _check_entries(archive, opened.infolist())
             for entry in entries:
                 path = PurePosixPath(entry.filename.replace("\\", "/"))
-                if path.suffix.lower() in (*ENDINGS, *_CONFIGS):
+                # Archives made on a Mac hold a shadow ("._model.pt") of every file.
+                shadow = path.name.startswith("._") or path.parts[0] == "__MACOSX"
+                if path.suffix.lower() in (*ENDINGS, *_CONFIGS) and not shadow:
                     target = folder.joinpath(*path.parts)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     with opened.open(entry) as source, target.open("wb") as written:
