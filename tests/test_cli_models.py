@@ -120,7 +120,7 @@ def test_verify_finds_the_damaged_one_among_all(run: Run, checkpoint: Path, tmp_
 def test_look_says_what_is_found_and_open(run: Run, checkpoint: Path, tmp_path: Path) -> None:
     code, out, err = run("add", checkpoint, "--look", "--preset", "btcv")
     assert code == 0, err
-    assert "swin_unetr, channels: 1 in, 3 out" in out
+    assert "swin_unetr, channels 1 to 3" in out
     assert "orientation RAS" in out and "--set 'merging=...'" in out
     folder = bundle(tmp_path / "organs", swin())
     code, out, _ = run("add", folder, "--look")

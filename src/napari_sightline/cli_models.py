@@ -244,7 +244,7 @@ def _look(draft: Draft) -> None:
 
     _tell(
         {
-            "network": f"{draft.family}, channels: {draft.in_channels} in, {draft.out_channels} out",
+            "network": f"{draft.family}, channels {draft.in_channels} to {draft.out_channels}",
             "presets": ", ".join(draft.presets) or "none fits",
             **{key: as_text(key, value) for key, value in draft.values.items()},
         }
