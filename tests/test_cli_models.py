@@ -121,7 +121,7 @@ def test_look_says_what_is_found_and_open(run: Run, checkpoint: Path, tmp_path: 
     code, out, err = run("add", checkpoint, "--look", "--preset", "btcv")
     assert code == 0, err
     assert "swin_unetr, channels 1 to 3" in out
-    assert "orientation RAS" in out and "--set 'merging=...'" in out
+    assert "orientation RAS" in out and "--set 'merging=merging|" in out
     folder = bundle(tmp_path / "organs", swin())
     code, out, _ = run("add", folder, "--look")
     assert code == 0 and "intensity  window -175 250 0 1" in out and "open" not in out
@@ -159,6 +159,23 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+def test_the_page_names_options_and_facts_that_exist(repository: Path) -> None:
+    import re
+
+    import typer
+
+    from napari_sightline.models.presets import PRESETS
+    from napari_sightline.models.questions import FIELDS
+    from napari_sightline.models.swin_unetr import MERGINGS
+
+    group = typer.main.get_command(cli.app).commands["models"]
+    known = {name for one in group.commands.values() for item in one.params for name in item.opts}
+    text = (repository / "docs" / "models.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"(?<![-\w])--[a-z][a-z-]+", text)) <= known
+    for word in (*FIELDS, *PRESETS, *MERGINGS):
+        assert f"`{word}`" in text or f"--preset {word}" in text, word
 
 
 @pytest.mark.parametrize(

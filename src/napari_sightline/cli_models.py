@@ -22,6 +22,11 @@ __all__ = ["add_model_commands"]
 _NAME = typer.Argument(help="Name of a model; see 'sightline models list'.", show_default=False)
 _OVERWRITE = typer.Option(help="Whether a model of that name may be replaced.")
 _YES = typer.Option("--yes", "-y", help="Do not ask.")
+_SETS = typer.Option(
+    "--set",
+    help="A fact that the file does not say, such as 'spacing=1.5 1.5 2'. Again for more.",
+    metavar="FACT=ANSWER",
+)
 _JSON = typer.Option("--json", help="Write the facts to this file too.")
 
 
@@ -86,6 +91,7 @@ def get(
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Agree to its licence without being asked.")
     ] = False,
+    sets: Annotated[list[str] | None, _SETS] = None,
     overwrite: Annotated[bool, _OVERWRITE] = False,
 ) -> None:
     """Download a model, after its licence is shown.
@@ -97,6 +103,7 @@ def get(
     from napari_sightline.models.catalog import card_named, download
 
     card = card_named(name)
+    answers = _answers(sets)
     digests = [file.sha256 for file in card.files if file.sha256]
     _tell(
         {
@@ -112,7 +119,7 @@ def get(
     if card.files:
         _agree(yes, "Download it under these terms?")
     with progress("downloading") as tell:
-        made = download(name, tell, overwrite=overwrite)
+        made = download(name, tell, overwrite=overwrite, answers=answers)
     print(f"{made.name}: {made.size / 1e6:.1f} MB, SHA-256 {made.sha256}")
 
 
@@ -128,14 +135,7 @@ def add(
     preset: Annotated[
         str | None, typer.Option(help="Facts of its kind: btcv, brats or headneck.")
     ] = None,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="A fact that the file does not say, such as 'spacing=1.5 1.5 2'. Again for more.",
-            metavar="FACT=ANSWER",
-        ),
-    ] = None,
+    sets: Annotated[list[str] | None, _SETS] = None,
     look: Annotated[
         bool, typer.Option("--look", help="Say what was found and what is open; add nothing.")
     ] = False,
@@ -147,15 +147,8 @@ def add(
     """
     from napari_sightline.models import catalog
     from napari_sightline.models.importing import open_model
-    from napari_sightline.models.questions import parse
 
-    answers: dict[str, str] = {}
-    for text in sets or []:
-        key, equals, answer = text.partition("=")
-        if not equals:
-            raise BadInput(f"--set {text!r} is not understood; write --set FACT=ANSWER.")
-        parse(key.strip(), answer)
-        answers[key.strip()] = answer
+    answers = _answers(sets)
     if not path.exists():
         raise BadInput(f"The model {str(path)!r} is missing; give a file or folder that exists.")
     if not catalog.is_own(path):
@@ -207,6 +200,19 @@ def remove(
     print(f"{name}: deleted")
 
 
+def _answers(sets: list[str] | None) -> dict[str, str]:
+    from napari_sightline.models.questions import parse
+
+    answers: dict[str, str] = {}
+    for text in sets or []:
+        key, equals, answer = text.partition("=")
+        if not equals:
+            raise BadInput(f"--set {text!r} is not understood; write --set FACT=ANSWER.")
+        parse(key.strip(), answer)
+        answers[key.strip()] = answer
+    return answers
+
+
 def _agree(yes: bool, question: str) -> None:
     """Ask at a terminal; without one, --yes must have been said."""
     if yes:
@@ -252,9 +258,8 @@ def _look(draft: Draft) -> None:
     for note in draft.notes:
         print(f"note       {note}")
     for question in draft.questions:
-        usual = f"={question.value}" if question.value else "=..."
         found = f" ({question.found})" if question.found else ""
-        print(f"open       --set {question.key + usual!r}: {question.text}{found}")
+        print(f"open       --set '{question.key}={question.example}': {question.text}{found}")
 
 
 def _tell(facts: Mapping[str, str]) -> None:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -307,6 +308,22 @@ def test_an_interrupted_download_is_not_a_model(known: Card, host: Host, folder:
     assert names(folder) == []
 
 
+def test_a_publisher_that_says_less_than_before(
+    known: Card, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = json.loads(host.files["/configs/inference.json"])
+    config["pixdim"] = "$compute()"
+    host.files["/configs/inference.json"] = json.dumps(config).encode()
+    files = tuple(replace(file, sha256=None) for file in known.files)
+    monkeypatch.setitem(CARDS, "organs", replace(known, files=files))
+    with pytest.raises(BadInput, match=r"Millimetres .*compute\(\)"):
+        catalog.download("organs")
+    fetched = len(host.ranges)
+    catalog.download("organs", answers={"spacing": "2 2 2"})
+    assert len(host.ranges) == fetched  # the files were here
+    assert load_segmenter("organs").spec.spacing == (2.0, 2.0, 2.0)
+
+
 def test_a_download_that_was_tampered_with(known: Card, host: Host, folder: Path) -> None:
     host.files["/models/model.pt"] = host.files["/models/model.pt"][:-1] + b"x"
     with pytest.raises(ModelError, match="checksum is another"):
@@ -338,7 +355,10 @@ def test_import_of_a_checkpoint_and_a_bundle(tmp_path: Path, folder: Path) -> No
     segmenter = load_segmenter("my-model-2")
     assert torch.allclose(logits(segmenter.network, scan()), logits(network, scan()), atol=1e-5)
     entry = state_of("my-model-2")
-    assert entry.state == "here" and "Imported from My Model" in entry.card.title
+    assert (
+        entry.state == "here"
+        and entry.card.title == "liver, spleen (imported from My Model (2).pt)"
+    )
     source = bundle(tmp_path / "organs", network)
     assert catalog.add(source).name == "organs"
     with pytest.raises(BadInput, match="already"):
@@ -363,7 +383,7 @@ def test_a_file_of_our_own_is_copied_as_it_is(tmp_path: Path) -> None:
     assert load_segmenter(path).spec == spec
     made = catalog.add(path)
     assert made.name == "mine" and made.sha256 == sha256_of(path)
-    assert load_segmenter("mine").spec == spec
+    assert load_segmenter("mine").spec == replace(spec, name="mine")
 
 
 def test_a_disk_that_fills_loses_nothing(

@@ -121,7 +121,7 @@ def test_the_order_is_asked_for_where_a_checkpoint_is_all_there_is(tmp_path: Pat
     assert asked["merging"].value == ""
     assert asked["merging"].choices == ("merging", "merging_before_1_5", "mergingv2")
     without = {key: value for key, value in ANSWERS.items() if key != "merging"}
-    with pytest.raises(BadInput, match="--set 'merging="):
+    with pytest.raises(BadInput, match=r"--set 'merging=merging\|merging_before_1_5\|mergingv2'"):
         draft.segmenter(without)
 
 
@@ -361,6 +361,36 @@ def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
     (tmp_path / "cut.pt").write_bytes(content[: len(content) // 2])
     with pytest.raises(ModelError, match="damaged"):
         read_checkpoint(tmp_path / "cut.pt")
+
+
+@pytest.mark.parametrize(
+    ("key", "shape", "words"),
+    [
+        ("swinViT.patch_embed.proj.weight", (1200, 1, 2, 2, 2), "1200 features"),
+        ("swinViT.patch_embed.proj.weight", (13, 1, 2, 2, 2), "13 features"),
+        ("swinViT.patch_embed.proj.weight", (12, 5000, 2, 2, 2), "5000 channels in"),
+        ("swinViT.patch_embed.proj.weight", (12, 1, 40, 40, 40), "tokens of 40"),
+        ("swinViT.layers1.0.blocks.0.attn.relative_position_bias_table", (27, 5), "5 heads"),
+        ("swinViT.layers1.0.blocks.0.attn.relative_position_bias_table", (127**3, 1), "no window"),
+    ],
+)
+def test_absurd_shapes_are_refused_before_anything_is_built(
+    key: str, shape: tuple[int, ...], words: str, tmp_path: Path
+) -> None:
+    state = swin().state_dict()
+    state.pop("swinViT.layers1.0.blocks.0.attn.relative_position_index")
+    state[key] = torch.zeros(1).expand(shape)  # one number on disk
+    torch.save(state, tmp_path / "model.pt")
+    with pytest.raises(ModelError, match=words):
+        open_model(tmp_path / "model.pt")
+
+
+def test_a_tensor_that_claims_to_be_huge_is_refused(tmp_path: Path) -> None:
+    state = {**swin().state_dict(), "huge": torch.zeros(1, dtype=torch.half).expand(2**40)}
+    torch.save(state, tmp_path / "model.pt")
+    assert (tmp_path / "model.pt").stat().st_size < 20_000_000
+    with pytest.raises(ModelError, match="claims more than 8 GB"):
+        open_model(tmp_path / "model.pt")
 
 
 def test_an_absurd_size_is_refused_before_it_is_read(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -63,7 +63,7 @@ def entries() -> list[Entry]:
         known = CARDS.get(one.name)
         card = known or Card(
             name=one.name,
-            title=f"Imported from {one.original}",
+            title=f"{_some(one.structures)} (imported from {one.original})",
             task="automatic",
             structures=one.structures,
             modality=one.modality,
@@ -73,6 +73,11 @@ def entries() -> list[Entry]:
         )
         made.append(Entry(card, "here", one.path, one.sha256, {"added": one.added}))
     return made
+
+
+def _some(structures: tuple[str, ...]) -> str:
+    more = f" and {len(structures) - 3} more" if len(structures) > 4 else ""
+    return ", ".join(structures[: 3 if more else 4]) + more
 
 
 def card_named(name: str) -> Card:
@@ -95,6 +100,7 @@ def download(
     progress: Progress | None = None,
     cancel: Cancel | None = None,
     overwrite: bool = False,
+    answers: Mapping[str, Any] | None = None,
 ) -> store.Installed:
     """Download a model of the catalog and put it into the user's folder.
 
@@ -109,6 +115,8 @@ def download(
         As in `download.fetch`.
     overwrite : bool
         Whether one that is here already may be replaced.
+    answers : mapping, optional
+        As in `importing.Draft.segmenter`, should its publisher's files say less than they did.
 
     Raises
     ------
@@ -116,25 +124,45 @@ def download(
         As `download.fetch` and `importing.open_model` do.
     """
     card = card_named(name)
-    if not card.files:
-        raise BadInput(f"The model {name!r} ships with the package; nothing is to be downloaded.")
     if not overwrite and store.find(name) is not None:
         raise BadInput(f"The model {name!r} is here already; allow overwriting to renew it.")
-    folder = store.models_folder() / ".downloads" / name
     tell = progress or (lambda share, word: None)
-    paths = fetch(card.files, folder, lambda share, word: tell(0.95 * share, word), cancel)
+    path = fetch_files(name, lambda share, word: tell(0.95 * share, word), cancel)
     tell(0.95, "reading the model")
+    known = {"name": card.name, "licence": card.licence, "source": card.source}
     made = _import(
-        folder if len(paths) > 1 else paths[0],
+        path,
         card.name,
         card.preset,
-        {**card.answers, "name": card.name, "licence": card.licence, "source": card.source},
+        {**card.answers, **known, **(answers or {})},
         overwrite,
         original=card.files[-1].address,
     )
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(store.models_folder() / ".downloads" / name, ignore_errors=True)
     tell(1.0, "done")
     return made
+
+
+def fetch_files(name: str, progress: Progress | None = None, cancel: Cancel | None = None) -> Path:
+    """Download the files of a model of the catalog, without importing it.
+
+    Returns
+    -------
+    Path
+        For `importing.open_model`: a bundle's folder, a zip or a checkpoint. `download` goes on
+        from there, and deletes it.
+
+    Raises
+    ------
+    BadInput, ModelError, Cancelled
+        As `download.fetch` does.
+    """
+    card = card_named(name)
+    if not card.files:
+        raise BadInput(f"The model {name!r} ships with the package; nothing is to be downloaded.")
+    folder = store.models_folder() / ".downloads" / name
+    paths = fetch(card.files, folder, progress, cancel)
+    return folder if len(paths) > 1 else paths[0]
 
 
 def add(
@@ -275,7 +303,8 @@ def load_segmenter(
         return read_segmenter(WEIGHTS / card.file)[0]
     one = store.find(name) if isinstance(name_or_path, str) and name == _slug(name) else None
     if one is not None:
-        return read_segmenter(one.path)[0]
+        segmenter = read_segmenter(one.path)[0]
+        return replace(segmenter, spec=replace(segmenter.spec, name=one.name))
     path = Path(name_or_path)
     if path.exists():
         if is_own(path):

@@ -62,6 +62,12 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         )
     content = _safetensors(path) if path.suffix.lower() == ".safetensors" else _torch(path)
     state = _without_wrappers(_weights(content, path.name))
+    # A few bytes can claim to be a huge tensor (strides of zero), and more is built from its shape.
+    if sum(4 * value.numel() for value in state.values()) > LARGEST_BYTES:
+        raise ModelError(
+            f"The checkpoint {path.name!r} claims more than {LARGEST_BYTES // 2**30} GB of "
+            "weights; do not use this file."
+        )
     made = {k: v.detach().cpu().float() if v.is_floating_point() else v for k, v in state.items()}
     for key, value in made.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):

@@ -81,11 +81,11 @@ class Draft:
         if open_ones:
             first = open_ones[0]
             hint = f" ({first.found})" if first.found else ""
-            usual = f"{first.key}={first.value}" if first.value else f"{first.key}=..."
             more = ", ".join(q.key for q in open_ones[1:])
             raise BadInput(
                 f"The file of {self.name!r} does not say safely: {first.text}{hint} Answer with "
-                f"--set {usual!r}" + (f", and {more} likewise." if more else ".")
+                f"--set '{first.key}={first.example}'"
+                + (f", and {more} likewise." if more else ".")
             )
         values = {**self.values, **given}
         hints = {**self._hints, **{k: values[k] for k in _HINTS if k in values}}

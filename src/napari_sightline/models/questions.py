@@ -46,6 +46,11 @@ class Question:
     found: str = ""
     choices: tuple[str, ...] = ()
 
+    @property
+    def example(self) -> str:
+        """An answer to show: what was found, else what there is to choose from."""
+        return self.value or "|".join(self.choices) or "..."
+
 
 #: Facts that can be asked for: question and kind.
 FIELDS: dict[str, tuple[str, Kind, tuple[str, ...]]] = {

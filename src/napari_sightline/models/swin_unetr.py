@@ -25,6 +25,8 @@ MERGINGS: tuple[Merging, ...] = get_args(Merging)
 ANCHOR = "swinViT.patch_embed.proj.weight"
 
 _STAGES = 4
+#: The index of positions grows with its sixth power: 16 needs 134 MB for each block.
+_LARGEST_WINDOW = 16
 _BIAS_TABLE = "swinViT.layers{}.0.blocks.0.attn.relative_position_bias_table"
 
 
@@ -165,7 +167,7 @@ def sizes_of_state(
             "give another checkpoint."
         )
     try:
-        return SwinUnetrSizes(
+        sizes = SwinUnetrSizes(
             in_channels=int(embed.shape[1]),
             out_channels=int(state["out.conv.conv.weight"].shape[0]),
             feature_size=int(embed.shape[0]),
@@ -185,6 +187,8 @@ def sizes_of_state(
             normalize=normalize,
             merging=merging,
         )
+        _check_bounds(sizes)
+        return sizes
     except KeyError as missing:
         raise ModelError(
             f"The checkpoint lacks {missing.args[0]!r}, which every Swin-UNETR has; "
@@ -211,6 +215,25 @@ def sizes_of_network(network: nn.Module) -> SwinUnetrSizes:
     )
 
 
+def _check_bounds(sizes: SwinUnetrSizes) -> None:
+    """Refuse what cannot be built, and what a few shapes would blow up to fill any memory."""
+    odd = []
+    if sizes.feature_size % 12 or not 12 <= sizes.feature_size <= 768:
+        odd.append(f"{sizes.feature_size} features (a multiple of 12 is usual)")
+    if max(sizes.in_channels, sizes.out_channels) > 1024:
+        odd.append(f"{sizes.in_channels} channels in, {sizes.out_channels} out")
+    if sizes.patch > 8 or max(sizes.depths) > 64 or min(sizes.depths) < 1 or sizes.mlp_ratio > 32:
+        odd.append(f"tokens of {sizes.patch} voxels, blocks {sizes.depths}")
+    for stage, heads in enumerate(sizes.heads):
+        if heads < 1 or (sizes.feature_size * 2**stage) % heads:
+            odd.append(f"{heads} heads in stage {stage + 1}")
+    if odd:
+        raise ModelError(
+            f"The checkpoint's sizes are not those of a Swin-UNETR: {'; '.join(odd)}; "
+            "give a checkpoint of MONAI's own class."
+        )
+
+
 def _depth(state: Mapping[str, Tensor], stage: int) -> int:
     start = f"swinViT.layers{stage}.0.blocks."
     return 1 + max(
@@ -228,10 +251,10 @@ def _window(state: Mapping[str, Tensor]) -> tuple[int, int, int]:
     side = round(rows ** (1 / 3))
     index = state.get("swinViT.layers1.0.blocks.0.attn.relative_position_index")
     if index is None:
-        if side**3 == rows and side % 2:
+        if side**3 == rows and side % 2 and side < 2 * _LARGEST_WINDOW:
             return ((side + 1) // 2,) * 3
     else:
-        sides = [w for w in range(1, 65) if rows % (2 * w - 1) == 0]
+        sides = [w for w in range(1, _LARGEST_WINDOW + 1) if rows % (2 * w - 1) == 0]
         for window in product(sides, repeat=3):
             fits = math.prod(2 * w - 1 for w in window) == rows
             if fits and math.prod(window) == index.shape[0] and _is_index_of(index, window):

@@ -166,14 +166,24 @@ def sizes_of_state(
                 f"{heads} heads do not divide the checkpoint's {hidden} channels; give another "
                 "number of heads."
             )
+        feature_size, mlp_dim = (
+            int(state["out.conv.conv.weight"].shape[1]),
+            int(state["vit.blocks.0.mlp.linear1.weight"].shape[0]),
+        )
+        # A few shapes would blow up to fill any memory.
+        if max(hidden, feature_size) > 8192 or mlp_dim > 65536 or tokens > 2**16:
+            raise ModelError(
+                f"The checkpoint's sizes are not those of a UNETR: {hidden} channels, {mlp_dim} "
+                f"hidden, {tokens} tokens; give a checkpoint of MONAI's own class."
+            )
         return UnetrSizes(
             in_channels=int(embed.shape[1]) if conv else int(embed.shape[1]) // PATCH**3,
             out_channels=int(state["out.conv.conv.weight"].shape[0]),
             image=image,
             heads=heads,
-            feature_size=int(state["out.conv.conv.weight"].shape[1]),
+            feature_size=feature_size,
             hidden_size=hidden,
-            mlp_dim=int(state["vit.blocks.0.mlp.linear1.weight"].shape[0]),
+            mlp_dim=mlp_dim,
             proj="conv" if conv else "perceptron",
             conv_block=any(key.startswith("encoder2.blocks.0.1.") for key in state),
             res_block="decoder5.conv_block.conv3.conv.weight" in state,
