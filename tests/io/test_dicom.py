@@ -174,6 +174,23 @@ def test_rescaling(tmp_path: Path) -> None:
     same(load(tmp_path / "c"), expected, AXIAL)
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4"])
+@pytest.mark.parametrize("intercept", [-1024, 7, -33000, 40000, 3 * 10**9])
+def test_whole_intercepts_are_exact(tmp_path: Path, dtype: str, intercept: int) -> None:
+    limits = np.iinfo(dtype)
+    array = np.linspace(limits.min, limits.max, 60).astype(dtype).reshape(4, 3, 5)
+    paths = series(tmp_path, array, AXIAL, intercept=intercept)
+    volume = load(tmp_path)
+    exact = Volume.from_array(array.astype("f8") + intercept, AXIAL).data
+    kinds = ("i2", "i4") if np.dtype(dtype).itemsize < 4 else ("i4",)
+    fits = [k for k in kinds if np.iinfo(k).min <= exact.min() and exact.max() <= np.iinfo(k).max]
+    assert volume.data.dtype == np.dtype([*fits, "f4"][0])
+    assert np.array_equal(volume.data, exact.astype(volume.data.dtype))
+    paths[1].unlink()  # blank slices are as low as the lowest
+    gappy = load(tmp_path).data
+    assert gappy[1].min() == gappy[1].max() == np.delete(gappy, 1, axis=0).min()
+
+
 @pytest.mark.parametrize(
     "syntax", ["RLELossless", "JPEG2000Lossless", "JPEGLSLossless", "big", "implicit", "deflated"]
 )

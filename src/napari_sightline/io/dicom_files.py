@@ -13,9 +13,10 @@ import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, cast
@@ -208,6 +209,34 @@ class Files:
                     with suppress(BufferError):
                         view.close()
 
+    def read_into(self, item: Item, target: Any, offset: int) -> int:
+        """Read bytes of a file into a buffer, without a copy where the file is on disk.
+
+        Parameters
+        ----------
+        item : Item
+        target : buffer of bytes
+            As many bytes are read as it holds, or as there are.
+        offset : int
+            First byte in the file.
+
+        Returns
+        -------
+        int
+            Bytes read.
+        """
+        view = memoryview(target).cast("B")
+        if item.entry is not None:
+            with self.open(item) as stream:
+                stream.seek(offset)
+                return int(stream.readinto(view))
+        with reading(item.path), item.path.open("rb", buffering=0) as raw:
+            raw.seek(offset)
+            done = 0
+            while done < len(view) and (got := raw.readinto(view[done:])):
+                done += got
+            return done
+
 
 def _in_folder(folder: Path, deep: bool = True) -> list[Item]:
     found: list[Item] = []
@@ -256,7 +285,7 @@ def _unzipping(path: Path) -> Iterator[None]:
         raise BadInput(f"{path.name} is a damaged zip; copy or export it again.") from None
 
 
-def parse(stream: Any, name: str, tags: list[str] | None = None, pixels: bool = False) -> Any:
+def parse(stream: Any, name: str, tags: Sequence[str] | None = None, pixels: bool = False) -> Any:
     """Read a DICOM file with pydicom, whatever it holds.
 
     Parameters
@@ -265,7 +294,7 @@ def parse(stream: Any, name: str, tags: list[str] | None = None, pixels: bool = 
         As `Files.open` gives it. Left at the pixel data where `pixels` is false.
     name : str
         Of the file, for messages.
-    tags : list of str, optional
+    tags : sequence of str, optional
         Keywords to keep; all by default.
     pixels : bool
         Whether to read the pixel data, too.
@@ -285,7 +314,7 @@ def parse(stream: Any, name: str, tags: list[str] | None = None, pixels: bool = 
         with quiet():
             _refuse_bomb(stream, name)
             dataset = pydicom.dcmread(
-                stream, stop_before_pixels=not pixels, force=True, specific_tags=tags
+                stream, stop_before_pixels=not pixels, force=True, specific_tags=_tags(tags)
             )
             if not len(dataset):
                 raise ValueError
@@ -332,6 +361,8 @@ def numbers(dataset: Any, keyword: str, count: int = 1) -> tuple[float, ...] | N
     -------
     tuple of float or None
     """
+    if not _holds(dataset, keyword):
+        return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -345,8 +376,30 @@ def numbers(dataset: Any, keyword: str, count: int = 1) -> tuple[float, ...] | N
     return found
 
 
+def _holds(dataset: Any, keyword: str) -> bool:
+    """Whether a data set has an element; pydicom takes long to say that it has none."""
+    tag = _tag(keyword)
+    return dataset is not None and (tag is None or tag in dataset)
+
+
+def _tags(keywords: Sequence[str] | None) -> Any:
+    """Keywords as pydicom's tags: made once, not for every file."""
+    return None if keywords is None else [_tag(keyword) for keyword in keywords]
+
+
+@cache
+def _tag(keyword: str) -> Any:
+    from pydicom.datadict import tag_for_keyword
+    from pydicom.tag import Tag
+
+    number = tag_for_keyword(keyword)
+    return None if number is None else Tag(number)
+
+
 def text(dataset: Any, keyword: str) -> str:
     """Read a data element as one line of text; empty where it has none."""
+    if not _holds(dataset, keyword):
+        return ""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

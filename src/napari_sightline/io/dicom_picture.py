@@ -129,7 +129,7 @@ def read_header(files: Files, item: Item, keep: Sequence[str] = _TAGS) -> Pictur
 
 def _syntax(header: Any) -> str:
     """Transfer syntax; where the file does not say, as pydicom read it."""
-    said = text(getattr(header, "file_meta", {}), "TransferSyntaxUID")
+    said = text(getattr(header, "file_meta", None), "TransferSyntaxUID")
     if said:
         return said
     implicit, little = header.original_encoding

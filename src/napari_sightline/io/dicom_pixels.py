@@ -7,6 +7,7 @@ through pydicom's decoders, after what the stream claims was compared with the h
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -74,7 +75,7 @@ def read_frames(
     shift = int(known[0].intercept) if whole and alike else None
     reader = _Reader(files)
     volume: Array | None = None
-    low: float = np.inf
+    low, high = np.inf, -np.inf
     try:
         for index, frame in enumerate(frames):
             if frame is None:
@@ -86,12 +87,15 @@ def read_frames(
                 shape = (len(frames), *first.shape)
                 check_memory(int(np.prod(shape)) * np.dtype(dtype).itemsize, name)
                 volume = np.empty(shape, dtype)
-            if shift is not None and volume.dtype.kind in "iu":
-                reader.into(frame, volume[index])
+            plane = volume[index]
+            if shift is not None and plane.dtype.kind in "iu":
+                reader.into(frame, plane)
             else:
                 raw = reader.read(frame).astype(np.float64)
-                volume[index] = (raw * frame.slope + frame.intercept) * factor
-            low = min(low, volume[index].min())
+                plane[...] = (raw * frame.slope + frame.intercept) * factor
+            low, high = min(low, float(plane.min())), max(high, float(plane.max()))
+            if shift and plane.dtype.kind in "iu":
+                _wrapped(plane, shift)  # while it is in the processor's cache
     except MemoryError:
         raise BadInput(
             f"{name} does not fit into memory; close other programs or open fewer slices."
@@ -99,22 +103,42 @@ def read_frames(
     finally:
         reader.close()
     assert volume is not None
+    if shift and volume.dtype.kind in "iu":
+        volume = _settled(volume, int(low), int(high), shift)
+        low += shift
     for index, frame in enumerate(frames):
         if frame is None:
             volume[index] = low
-    return _shifted(volume, shift) if shift and volume.dtype.kind in "iu" else volume
+    return volume
 
 
-def _shifted(volume: Array, shift: int) -> Array:
-    """Add a whole intercept: in place as int16 where that holds the result."""
-    low, high = int(volume.min()) + shift, int(volume.max()) + shift
+def _wrapped(plane: Array, shift: int) -> None:
+    """Add a whole intercept in place, modulo what the type holds."""
+    bits = 8 * plane.dtype.itemsize
+    unsigned = plane.view(f"u{plane.dtype.itemsize}")
+    unsigned += np.array(shift % 2**bits, np.uint64).astype(unsigned.dtype)
+
+
+def _settled(volume: Array, low: int, high: int, shift: int) -> Array:
+    """Give shifted voxels the type that holds them: int16, else int32, else float32.
+
+    Parameters
+    ----------
+    volume : ndarray of int
+        Shifted modulo what its type holds, so that nothing is lost yet.
+    low, high : int
+        Of the voxels as they were stored.
+    shift : int
+        What was added.
+    """
+    low, high = low + shift, high + shift
+    if volume.dtype.itemsize == 2 and low >= -(2**15) and high < 2**15:
+        return volume.view(np.int16)  # exact whatever the way there
+    _wrapped(volume, -shift)
     if volume.dtype.itemsize <= 2 and low >= -(2**15) and high < 2**15:
-        short = volume.view(np.int16) if volume.dtype.itemsize == 2 else volume.astype(np.int16)
-        # 16-bit sums wrap round: exact whatever the way there.
-        short += np.array(shift % 2**16, np.uint16).view(np.int16)
-        return short
-    if low >= -(2**31) and high < 2**31:
-        return volume.astype(np.int32) + np.int32(shift) if abs(shift) < 2**31 else volume
+        return (volume.astype(np.int32) + np.int32(shift)).astype(np.int16)
+    if low >= -(2**31) and high < 2**31 and abs(shift) < 2**31:
+        return volume.astype(np.int32) + np.int32(shift)
     return (volume + np.float64(shift)).astype(np.float32)
 
 
@@ -168,32 +192,34 @@ class _Reader:
         )
 
     def _native(self, frame: Frame, target: Array) -> None:
-        """Copy plainly stored pixels from the file."""
+        """Read plainly stored pixels from the file, straight into a contiguous array."""
         picture = frame.picture
         order, implicit = _NATIVE[picture.syntax]
-        with self._files.open(picture.item) as stream:
-            stream.seek(picture.offset)
-            start = stream.read(12)
-            tag = struct.unpack(f"{order}HH", start[:4]) if len(start) == 12 else (0, 0)
-            if tag != (0x7FE0, 0x0010):
-                if tag in ((0x7FE0, 0x0008), (0x7FE0, 0x0009)):
-                    raise BadInput(
-                        f"{picture.item.name} holds floating-point pixels, which are not read; "
-                        "export it with whole numbers."
-                    )
-                raise BadInput(f"{picture.item.name} has no pixels; copy or export it again.")
-            explicit = not implicit and start[4:6].isalpha()
-            length = struct.unpack(f"{order}I", start[8:12] if explicit else start[4:8])[0]
-            begin = picture.offset + (12 if explicit else 8)
-            each = picture.rows * picture.columns * picture.bits // 8
-            if length < each * picture.frames or begin + each * picture.frames > picture.size:
+        start = bytearray(12)
+        got = self._files.read_into(picture.item, start, picture.offset)
+        tag = struct.unpack(f"{order}HH", start[:4]) if got == len(start) else (0, 0)
+        if tag != (0x7FE0, 0x0010):
+            if tag in ((0x7FE0, 0x0008), (0x7FE0, 0x0009)):
                 raise BadInput(
-                    f"{picture.item.name} has fewer pixels than its header claims; it is cut "
-                    "off: copy or export it again."
+                    f"{picture.item.name} holds floating-point pixels, which are not read; "
+                    "export it with whole numbers."
                 )
-            stream.seek(begin + each * frame.number)
-            raw = np.frombuffer(stream.read(each), _stored_dtype(picture).newbyteorder(order))
-            target[...] = raw.reshape(target.shape)
+            raise BadInput(f"{picture.item.name} has no pixels; copy or export it again.")
+        explicit = not implicit and start[4:6].isalpha()
+        length = struct.unpack(f"{order}I", start[8:12] if explicit else start[4:8])[0]
+        begin = picture.offset + (12 if explicit else 8)
+        each = target.nbytes
+        enough = length >= each * picture.frames and begin + each * picture.frames <= picture.size
+        if enough:
+            place = begin + each * frame.number
+            enough = self._files.read_into(picture.item, target, place) == each
+        if not enough:
+            raise BadInput(
+                f"{picture.item.name} has fewer pixels than its header claims; it is cut "
+                "off: copy or export it again."
+            )
+        if target.dtype.itemsize > 1 and (order == ">") == (sys.byteorder == "little"):
+            target.byteswap(inplace=True)
         unused = picture.bits - picture.stored
         if unused:  # overlays and noise live there; the shift back extends the sign
             np.left_shift(target, unused, out=target)

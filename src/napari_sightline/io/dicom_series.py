@@ -95,8 +95,15 @@ def find_series(files: Files) -> tuple[list[Series], frozenset[str]]:
     return _told_apart(sorted(series, key=lambda s: -len(s.frames))), private
 
 
-def _patient(header: Any) -> tuple[str, ...]:
-    return tuple(text(header, f"Patient{key}") for key in ("ID", "Name", "BirthDate"))
+def _patient(header: Any) -> tuple[Any, ...]:
+    """Return what tells patients apart, as stored: parsing it in every slice takes long."""
+    found = []
+    for keyword in ("PatientID", "PatientName", "PatientBirthDate"):
+        try:
+            found.append(str(header.get_item(keyword).value))
+        except Exception:  # missing or damaged
+            found.append("")
+    return tuple(found)
 
 
 def _grouped(pictures: list[Picture]) -> list[list[Frame]]:
