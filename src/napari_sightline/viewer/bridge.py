@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Key of `Layer.metadata` under which a layer's `Volume` and label names are kept.
 KEY = "sightline"
+#: Key of `Layer.metadata` of an image that shows something about a scan, and is none itself.
+OVERLAY = "sightline-overlay"
 AXES = ("superior", "posterior", "left")
 #: Window of a CT when it is opened, HU: soft tissue.
 SOFT_TISSUE = (-160.0, 240.0)
@@ -36,6 +38,13 @@ _THIN = 48  # voxels along an axis that are looked at for the contrast
 def bare(layer: Any) -> Any:
     """Return the layer or viewer behind a plugin proxy: identity and weak references need it."""
     return getattr(layer, "__wrapped__", layer)
+
+
+def is_scan(layer: Any) -> bool:
+    """Whether a layer is an image that may be segmented, not a map drawn over one."""
+    from napari.layers import Image
+
+    return isinstance(layer, Image) and OVERLAY not in layer.metadata
 
 
 # ---- from a volume to a layer

@@ -11,6 +11,7 @@ import sys
 import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
 
     from napari_sightline.models.promptable import Promptable
     from napari_sightline.viewer.worker import Job
+
+# Cases outlive the panel, not their image: see `Case`.
+cases: WeakKeyDictionary[Any, dict[tuple[int, ...], Case]] = WeakKeyDictionary()
+
+
+def case_of(image: Image, frame: tuple[int, ...] = ()) -> Case | None:
+    """Find what was segmented with prompts on an image, or one frame of it; None before."""
+    return cases.get(bare(image), {}).get(frame)
 
 
 class Case:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
@@ -25,7 +24,7 @@ from napari_sightline.prompts import Point
 from napari_sightline.segment.interactive import Session
 from napari_sightline.viewer import layers as draw
 from napari_sightline.viewer.bridge import bare, frame, source, voxel_at
-from napari_sightline.viewer.case import Case, voxels
+from napari_sightline.viewer.case import Case, cases, voxels
 from napari_sightline.viewer.state import Outcome
 from napari_sightline.viewer.worker import Job, Worker
 
@@ -37,8 +36,6 @@ _log = logging.getLogger(__name__)
 #: Kinds of jobs that change the current object, in the order in which they were asked for.
 _STEPS = ("click", "undo", "redo", "reset", "accept")
 _TRANSFORMS = ("scale", "translate", "rotate", "shear", "affine")
-# Cases outlive the panel, not their image: see `Case`.
-_cases: WeakKeyDictionary[Any, dict[tuple[int, ...], Case]] = WeakKeyDictionary()
 # Loaded models by name and device: images share them.
 _models: dict[tuple[str, str], Any] = {}
 
@@ -92,7 +89,7 @@ class Controller(QObject):
         if self.case is not None and self.case.image is image and self.case.frame == key:
             return self.case
         self._leave()
-        by_frame = _cases.setdefault(image, {})
+        by_frame = cases.setdefault(image, {})
         case = by_frame.get(key)
         if case is None or case.fault:
             model = _models.get((self.model, self.device), self.model)

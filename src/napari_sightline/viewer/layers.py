@@ -8,17 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from napari.layers import Image
 
 from napari_sightline.orientation import Array
 from napari_sightline.prompts import Point
-from napari_sightline.viewer.bridge import KEY, bare, grid_like, layer_axes, points_on, slice_at
+from napari_sightline.viewer.bridge import (
+    KEY,
+    bare,
+    grid_like,
+    is_scan,
+    layer_axes,
+    points_on,
+    slice_at,
+)
 from napari_sightline.viewer.case import Case, voxels
 from napari_sightline.viewer.colours import NEGATIVE, POSITIVE, label_colours, unit
 from napari_sightline.viewer.state import Patch
 from napari_sightline.volume import Volume
 
 if TYPE_CHECKING:
+    from napari.layers import Image
     from napari.viewer import Viewer
 
 _OPACITY = 0.5
@@ -44,7 +52,7 @@ def begin(viewer: Viewer, case: Case) -> None:
 def to_front(viewer: Viewer, case: Case) -> None:
     """Put labels and clicks above images that were opened later: a click is to be seen."""
     layers = bare(viewer.layers)
-    top = max((layers.index(layer) for layer in layers if isinstance(layer, Image)), default=0)
+    top = max((layers.index(layer) for layer in layers if is_scan(layer)), default=0)
     for layer in (case.labels, case.points):
         if layer in layers and layers.index(layer) < top:
             layers.move(layers.index(layer), len(layers))

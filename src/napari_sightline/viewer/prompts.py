@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
 
-from napari.layers import Image, Labels
+from napari.layers import Labels
 from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtGui import QHideEvent, QShowEvent
@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox, QSizePolicy, QVBoxLayout, Q
 from napari_sightline.errors import SightlineError
 from napari_sightline.io.formats import ending_of
 from napari_sightline.viewer import planes
-from napari_sightline.viewer.bridge import bare, widen_range
+from napari_sightline.viewer.bridge import bare, is_scan, widen_range
 from napari_sightline.viewer.controller import Controller
 from napari_sightline.viewer.files import default_path
 from napari_sightline.viewer.keys import ACCEPT, REDO, UNDO, KeyRing
@@ -178,7 +178,7 @@ class PromptPanel(QWidget):
             return
         self.controller.check_layers()
         layers = self._viewer.layers
-        self._images = [layer for layer in reversed(layers) if isinstance(layer, Image)]
+        self._images = [layer for layer in reversed(layers) if is_scan(layer)]
         for image in self._images:
             widen_range(image)
         if self.controller.case is None and self._images:
