@@ -98,6 +98,18 @@ def test_rows_of_the_promptable_network_equal_the_formula(precision: str) -> Non
     assert one.model == "sightline-3d"
     assert one is tap.for_region(REGION)
     assert_rows_equal(one, reference.maps)
+    # What the first block was given is kept, and the rest computed again.
+    held = sum(n * 36 for n in (3 * 2 * 3, 1 + len(CODES))) * (2 if precision == "bf16" else 4)
+    assert 0 <= tap.nbytes - held < 200
+    chosen = Tap(blocks=["*1.token_to_image"])
+    with torch.inference_mode(), auto, chosen.recording(network, REGION, POINTS, CODES):
+        network.decode(features, prompts())
+    assert 0 <= chosen.nbytes - held < 200
+    assert_rows_equal(chosen.passes[0], reference.maps[6:7])
+    # Whoever asks often may hold it open, and pays for it.
+    with one.opened():
+        assert one.nbytes > 4 * held
+    assert one.nbytes == tap.nbytes
 
 
 @pytest.mark.parametrize("v2", [False, True])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from napari_sightline.attention.bias import Bias
 from napari_sightline.attention.frame import Frame
+from napari_sightline.attention.replay import Replayed
 from napari_sightline.attention.tokens import Placement
 from napari_sightline.errors import BadInput, ModelError
 
@@ -149,7 +151,7 @@ class Call:
         """
         if not self.observable:
             raise BadInput(self.note or f"The attention of {self.label} was not recorded.")
-        with torch.inference_mode():
+        with torch.inference_mode(), self.opened():
             if self.weights is not None:
                 index = torch.as_tensor(np.asarray(tokens, np.int64), device=self.weights.device)
                 return self.weights[entry][:, index].float()
@@ -158,6 +160,10 @@ class Call:
             index = torch.as_tensor(np.asarray(tokens, np.int64), device=keys.device)
             return self._softmax(entry, index, keys)
 
+    def opened(self) -> AbstractContextManager[None]:
+        """Context in which queries and keys that are computed again are computed once."""
+        return self.store.chain.opened() if isinstance(self.store, Replayed) else nullcontext()
+
     def _softmax(self, entry: int, index: Tensor, keys: Tensor) -> Tensor:
         assert self.store is not None
         q = self.store.queries(entry, index)
@@ -165,7 +171,11 @@ class Call:
         doubles = keys.device.type in ("cpu", "cuda")
         if doubles and keys.numel() <= EXACT and q.shape[0] * q.shape[1] * keys.shape[1] <= EXACT:
             q, keys = q.double(), keys.double()
-        scores = torch.matmul(q * self.scale, keys.transpose(-1, -2))
+        if q.shape[1] == 1 and keys.numel() <= EXACT:
+            # One small row: a product with threads would take longer to start than to run.
+            scores = (q * self.scale * keys).sum(-1)[:, None]
+        else:
+            scores = torch.matmul(q * self.scale, keys.transpose(-1, -2))
         if added is not None:
             scores += added
         return torch.softmax(scores, -1).float()
@@ -187,7 +197,7 @@ class Call:
         """
         if not self.observable:
             raise BadInput(self.note or f"The attention of {self.label} was not recorded.")
-        with torch.inference_mode():
+        with torch.inference_mode(), self.opened():
             if self.weights is not None:
                 return self.weights[entry][:, :, token].float()
             assert self.store is not None
@@ -259,6 +269,13 @@ class Pass:
     def full_bytes(self) -> int:
         """Bytes of the full maps in float32."""
         return sum(call.full_bytes for call in self.calls)
+
+    def opened(self) -> ExitStack:
+        """Context for several questions: what is computed again is computed once in it."""
+        stack = ExitStack()
+        for call in self.calls:
+            stack.enter_context(call.opened())
+        return stack
 
     def check(self) -> None:
         """Refuse to answer for other weights, or where there was no attention.

@@ -277,6 +277,10 @@ def query_voxel(
         Where the model's weights changed since.
     """
     one.check()
+    return _ask(one, position, block, direction)
+
+
+def _ask(one: Pass, position: npt.ArrayLike, block: int | str, direction: Direction) -> Answer:
     call = one.call(block)
     sides = (call.placement.queries, call.placement.keys)
     own = sides[0] if direction == "to" else sides[1]
@@ -324,7 +328,9 @@ def query_voxel_blocks(
         raise BadInput(
             f"No block of {one.model} in this pass has image tokens whose place is known."
         )
-    return [query_voxel(one, position, number, direction) for number in numbers]
+    one.check()
+    with one.opened():
+        return [_ask(one, position, number, direction) for number in numbers]
 
 
 def query_prompt(

@@ -29,9 +29,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from napari_sightline.attention.bias import Bias, CausalBias, DenseBias
-from napari_sightline.attention.calls import Call, KeptTensors, Pass
+from napari_sightline.attention.calls import Call, KeptTensors, Pass, Store
 from napari_sightline.attention.frame import Frame
 from napari_sightline.attention.multihead import queries_keys_mask
+from napari_sightline.attention.replay import CHAINED, Chain, Replayed
 from napari_sightline.attention.tokens import LiveCall, Running, place
 
 if TYPE_CHECKING:
@@ -264,6 +265,8 @@ class _Recorder:
         self.pending: dict[int, list[Call]] = {}
         self.paused: list[tuple[int, Any]] = []
         self.fused: set[str] = set()
+        self.chain: Chain | None = None
+        self.replayed = 0
         #: Calls of torch's own layer with keys of its own, which are not looked at.
         self.unknown: set[str] = set()
 
@@ -291,6 +294,8 @@ class _Recorder:
             if threading.get_ident() != self.thread:
                 return
             self.stack.append(Running(name, module, args, kwargs))
+            if type(module).__name__ in CHAINED and not torch.is_grad_enabled():
+                self._chained(name, args)
             if _is_fused(module):
                 # Under a mode torch would leave its fused path, and the output would change.
                 guard = torch._C.DisableTorchFunction()
@@ -313,6 +318,28 @@ class _Recorder:
         """Keep the softmax calls by hand of a module that ends."""
         for level in [key for key in self.pending if key >= depth]:
             self.one.calls += self.pending.pop(level)
+
+    def _chained(self, name: str, args: tuple[Any, ...]) -> None:
+        found = Chain.begin(self.network, name, args)
+        if found is not None:
+            self.chain, self.replayed = found, 0
+
+    def _next(self) -> int | None:
+        """Count a call of the chain that is running; None outside one."""
+        if self.chain is None or not any(type(r.module).__name__ in CHAINED for r in self.stack):
+            return None
+        self.replayed += 1
+        return self.replayed - 1
+
+    def _store(self, q: Tensor, k: Tensor, number: int | None) -> Store:
+        """Keep queries and keys, or where they can be computed again from less, that."""
+        if self.chain is None or number is None:
+            return KeptTensors(self._copy(q), self._copy(k))
+        # The first of a chain's calls answers for what the chain holds.
+        charged = any(
+            isinstance(c.store, Replayed) and c.store.chain is self.chain for c in self.one.calls
+        )
+        return Replayed(self.chain, number, not charged)
 
     # ---- what it calls
 
@@ -344,7 +371,7 @@ class _Recorder:
         enable_gqa: bool = False,
     ) -> None:
         self.pending.pop(len(self.stack), None)
-        name = self.stack[-1].name if self.stack else ""
+        name, number = (self.stack[-1].name if self.stack else ""), self._next()
         if not self.tap.wants(name):
             return
         q, k = query.detach(), key.detach()
@@ -359,7 +386,7 @@ class _Recorder:
         elif bias is None and is_causal:
             bias = CausalBias(k.shape[2])
         factor = q.shape[-1] ** -0.5 if scale is None else float(scale)
-        kept = KeptTensors(self._copy(q), self._copy(k))
+        kept = self._store(q, k, number)
         call = Call(name, found, q.shape[0], q.shape[1], q.shape[2], k.shape[2], factor, kept, bias)
         self._keep(call)
 
