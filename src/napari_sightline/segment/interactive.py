@@ -7,6 +7,7 @@ computed once per region; a click runs the rest.
 from __future__ import annotations
 
 from napari_sightline.segment.editing import EditCalls
+from napari_sightline.segment.keeping import KeepCalls
 from napari_sightline.segment.managing import ObjectCalls
 from napari_sightline.segment.predict import Tap
 from napari_sightline.segment.update import CancelFn, Candidate, MaskUpdate, ProgressFn
@@ -14,7 +15,7 @@ from napari_sightline.segment.update import CancelFn, Candidate, MaskUpdate, Pro
 __all__ = ["CancelFn", "Candidate", "MaskUpdate", "ProgressFn", "Session", "Tap"]
 
 
-class Session(EditCalls, ObjectCalls):
+class Session(EditCalls, ObjectCalls, KeepCalls):
     """One volume with its objects and prompts.
 
     Calls are synchronous and may come from any thread; a lock keeps them apart. Every call that
