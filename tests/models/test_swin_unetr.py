@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,24 @@ def test_the_order_is_asked_for_where_a_checkpoint_is_all_there_is(tmp_path: Pat
     without = {key: value for key, value in ANSWERS.items() if key != "merging"}
     with pytest.raises(BadInput, match=r"--set 'merging=merging\|merging_before_1_5\|mergingv2'"):
         draft.segmenter(without)
+
+
+def test_a_file_of_an_older_pytorch_tells_the_order(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    torch.save(swin().state_dict(), tmp_path / "new.pt")
+    newer = {"byteorder", ".format_version", ".storage_alignment", "serialization_id"}
+    with zipfile.ZipFile(tmp_path / "new.pt") as new, zipfile.ZipFile(path, "w") as old:
+        for entry in new.namelist():
+            if entry.rpartition("/")[2] not in newer:
+                old.writestr(entry, new.read(entry))
+    draft = open_model(path)
+    assert "merging" not in {q.key for q in draft.questions}
+    assert any("older than MONAI 1.5" in note for note in draft.notes)
+    without = {key: value for key, value in ANSWERS.items() if key != "merging"}
+    network = draft.segmenter(without).network
+    assert sizes_of_network(network).merging == "merging_before_1_5"
+    network = draft.segmenter({**without, "merging": "mergingv2"}).network
+    assert sizes_of_network(network).merging == "mergingv2"
 
 
 # ---- wrappings

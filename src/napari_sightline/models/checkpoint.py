@@ -78,6 +78,19 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     return made
 
 
+def saved_before_torch_2_1(path: Path) -> bool:
+    """Tell whether a checkpoint was certainly saved by PyTorch before 2.1.
+
+    Since then a file notes the order of its bytes (PyTorch's notes on serialization). MONAI 1.5
+    needs PyTorch 2.4.1, so weights in an older file are from before it.
+    """
+    if path.suffix.lower() == ".safetensors" or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        names = {name.rpartition("/")[2] for name in archive.namelist()}
+    return "data.pkl" in names and "byteorder" not in names
+
+
 def _size(path: Path) -> int:
     """Bytes of a file, or of what a zip (as torch writes) says it unpacks to."""
     size = path.stat().st_size

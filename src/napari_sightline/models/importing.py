@@ -14,7 +14,7 @@ from torch import Tensor
 from napari_sightline.errors import BadInput
 from napari_sightline.models.architecture import check_fit, filled, find_network, sizes_of
 from napari_sightline.models.bundle import BundleFacts, compare, read_bundle, unpack
-from napari_sightline.models.checkpoint import read_checkpoint
+from napari_sightline.models.checkpoint import read_checkpoint, saved_before_torch_2_1
 from napari_sightline.models.presets import PRESETS, preset_named
 from napari_sightline.models.questions import FIELDS, Question, parse, question
 from napari_sightline.models.segmenter import IntensityRule, Segmenter, SegmenterSpec
@@ -134,7 +134,8 @@ def open_model(path: Path, preset: str | None = None) -> Draft:
 def _draft(
     path: Path, facts: BundleFacts | None, defaults: Mapping[str, Any], name: str | None = None
 ) -> Draft:
-    state = read_checkpoint(facts.weights if facts is not None else path)
+    weights = facts.weights if facts is not None else path
+    state = read_checkpoint(weights)
     name = name or (path.name if path.is_dir() else path.stem)
     family, state = find_network(state, name)
     found = {**defaults, **(facts.values if facts is not None else {})}
@@ -147,7 +148,7 @@ def _draft(
     notes = list(facts.notes) if facts is not None else []
     asked: list[Question] = []
     if family == "swin_unetr":
-        merging, why = _merging(facts, network)
+        merging, why = _merging(weights, facts, network)
         if merging is None:
             asked.append(question("merging", None, why))
         else:
@@ -235,15 +236,23 @@ def _hints(network: Mapping[str, Any]) -> dict[str, Any]:
     return hints
 
 
-def _merging(facts: BundleFacts | None, network: Mapping[str, Any]) -> tuple[Any, str]:
+def _merging(
+    weights: Path, facts: BundleFacts | None, network: Mapping[str, Any]
+) -> tuple[Any, str]:
     """Tell in which order tokens are merged, and why; None where it must be asked.
 
     The default of MONAI changed in version 1.5, so that metadata of an earlier version, or a
     changelog that speaks of one, tells; a later version alone does not, since metadata are
-    renewed while weights stay.
+    renewed while weights stay. So does a file that PyTorch saved before any that MONAI 1.5 takes.
     """
     if network.get("downsample") == "mergingv2":
         return "mergingv2", "Tokens are merged as the bundle's network says (mergingv2)."
+    if saved_before_torch_2_1(weights):
+        return (
+            "merging_before_1_5",
+            "The weights were saved by a PyTorch that is older than MONAI 1.5 takes: tokens are "
+            "merged in the order that was the default before.",
+        )
     if facts is None:
         return None, "a checkpoint does not tell"
     version = _version(facts.monai_version)
