@@ -140,7 +140,7 @@ def _parallel(one: Frame, other: Frame) -> bool:
 def _named(frames: list[Frame], private: frozenset[str]) -> Series:
     header = frames[0].picture.header
     modality = text(header, "Modality")[:16] or "image"
-    label = scrubbed(text(header, "SeriesDescription")[:64], private)
+    label = scrubbed(text(header, "SeriesDescription"), private)[:64].strip()
     if not label:
         number = numbers(header, "SeriesNumber")
         label = f"{modality} series" + (f" {number[0]:.0f}" if number else "")
