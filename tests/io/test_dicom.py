@@ -17,7 +17,7 @@ from pydicom.filewriter import dcmwrite
 
 from napari_sightline.errors import BadInput
 from napari_sightline.io import load, load_labels, save
-from napari_sightline.io.dicom import list_series, read_all_series, read_dicom
+from napari_sightline.io.dicom import Study, list_series, read_all_series, read_dicom
 from napari_sightline.volume import Volume
 
 OBLIQUE = nib.affines.from_matvec(
@@ -397,6 +397,49 @@ def test_labels_of_a_series_as_nifti(tmp_path: Path) -> None:
     assert np.array_equal(again.data, labels)
     assert np.allclose(again.affine, volume.affine, atol=1e-3)
     assert names == {1: "high"}
+
+
+def test_a_disc_as_hospitals_hand_it_out(tmp_path: Path) -> None:
+    series(tmp_path / "DICOM" / "ST1" / "SE1", scan(), AXIAL, uid="1.1", SeriesDescription="a")
+    series(tmp_path / "DICOM" / "ST1" / "SE2", scan() + 1, AXIAL, uid="1.2", SeriesDescription="b")
+    (tmp_path / "viewer.exe").write_bytes(b"MZ" + bytes(500))
+    (tmp_path / "autorun.inf").write_text("[autorun]")
+    (tmp_path / ".DS_Store").write_bytes(bytes(200))
+    index = pydicom.dataset.Dataset()
+    index.file_meta = pydicom.dataset.FileMetaDataset()
+    index.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    index.SOPClassUID = index.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    index.SOPInstanceUID, index.FileSetID = "1.2.3", "DISC"
+    write(tmp_path / "DICOMDIR", index)
+    for source in (tmp_path, tmp_path / "DICOMDIR"):
+        assert [one.name for one in list_series(source)] == ["a", "b"]
+        same(load(source, series="b"), scan() + 1, AXIAL)
+
+
+def test_one_file_can_stand_for_its_series(tmp_path: Path) -> None:
+    paths = series(tmp_path, scan(), AXIAL, uid="1.1")
+    series(tmp_path, scan((7, 6, 3)), AXIAL, uid="1.2", prefix="o")
+    series(tmp_path / "below", scan((7, 6, 3)), AXIAL, uid="1.1", prefix="b")
+    with Study(paths[2], whole=True) as study:
+        (one,) = study.series
+        same(study.read(one), scan(), AXIAL)
+    with Study(paths[2]) as study:
+        assert len(study.series[0].frames) == 1
+    many = enhanced(tmp_path / "e.dcm", scan(), AXIAL)
+    with Study(many, whole=True) as study:
+        assert [len(one.frames) for one in study.series] == [5]
+
+
+def test_a_syntax_that_is_not_said_right(tmp_path: Path) -> None:
+    # The header says deflated or JPEG, the pixels are plain: refused, not shown as noise.
+    for syntax in (pydicom.uid.JPEGLSLossless, pydicom.uid.RLELossless):
+        path = series(tmp_path / syntax, scan()[..., :1], AXIAL)[0]
+        data = path.read_bytes()
+        told = data.replace(b"1.2.840.10008.1.2.1\0", str(syntax).encode()[:20].ljust(20, b"\0"))
+        assert told != data
+        path.write_bytes(told)
+        with pytest.raises(BadInput, match=r"is damaged|has damaged pixel data"):
+            load(path)
 
 
 # Nobody's name

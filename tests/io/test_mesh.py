@@ -12,7 +12,7 @@ from test_formats import PLACES, somewhere
 
 from napari_sightline.errors import BadInput
 from napari_sightline.io import save
-from napari_sightline.io.mesh import surface
+from napari_sightline.io.mesh import Mesh, surface
 from napari_sightline.volume import Volume
 
 
@@ -44,11 +44,35 @@ def test_place_size_and_sense(**place: object) -> None:
     assert np.all(counts == 2), "closed"
 
 
-def test_thin_and_touching_the_border() -> None:
+def closed(mesh: Mesh) -> bool:
+    """Whether every edge belongs to two triangles, once in each direction."""
+    edges = mesh.faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
+    there = {tuple(edge) for edge in edges.tolist()}
+    return len(there) == len(edges) and there == {(b, a) for a, b in there}
+
+
+@pytest.mark.parametrize("handed", [1, -1])
+def test_closed_and_outward_at_the_border_of_the_scan(handed: int) -> None:
+    affine = np.diag([-0.7, -0.9, 2.5 * handed, 1])
+    affine[:3, 3] = 40, -60, 11
+    volume = Volume.from_array(np.zeros((20, 21, 22), "u1"), affine)
+    whole = np.ones(volume.shape, bool)
+    corner = np.zeros(volume.shape, bool)
+    corner[:12, :12, 10:] = True
+    for mask in (whole, corner):
+        for smooth in (True, False):
+            mesh = surface(mask, volume, smooth)
+            assert closed(mesh)
+            size = mask.sum() * 0.7 * 0.9 * 2.5
+            # Positive: the triangles face outwards. Corners are rounded, edges lie on voxel sides.
+            assert enclosed(mesh.vertices, mesh.faces) == pytest.approx(size, rel=0.05)
+
+
+def test_thin_masks() -> None:
     volume = Volume.from_array(np.zeros((5, 6, 7), "u1"), np.eye(4))
-    for mask in (np.ones(volume.shape, bool), np.indices(volume.shape)[0] == 2):
+    for mask in (np.indices(volume.shape)[0] == 2, np.indices(volume.shape).sum(0) == 9):
         mesh = surface(mask, volume)
-        assert abs(enclosed(mesh.vertices, mesh.faces)) > 0
+        assert enclosed(mesh.vertices, mesh.faces) > 0
     with pytest.raises(BadInput, match="empty"):
         surface(np.zeros(volume.shape), volume)
 

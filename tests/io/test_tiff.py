@@ -84,3 +84,23 @@ def test_what_is_written_others_read(tmp_path: Path) -> None:
     assert names == {1: "Knöchel"}
     assert np.array_equal(again.data, labels)
     assert again.notes == ()
+
+
+def test_big_tiff_and_several_pages(tmp_path: Path) -> None:
+    meta: dict[str, object] = {"axes": "ZYX"}
+    for axis, size in zip("XYZ", (500, 250, 3000), strict=True):
+        meta[f"PhysicalSize{axis}"], meta[f"PhysicalSize{axis}Unit"] = size, "µm"
+    tifffile.imwrite(tmp_path / "a.ome.tif", STACK, ome=True, bigtiff=True, metadata=meta)
+    volume = load(tmp_path / "a.ome.tif")
+    assert np.array_equal(volume.data, STACK)
+    assert volume.spacing == pytest.approx((3, 0.25, 0.5))
+    with tifffile.TiffWriter(tmp_path / "b.tif", bigtiff=True, byteorder=">") as tiff:
+        for page in STACK:
+            tiff.write(page, contiguous=False, photometric="minisblack")
+    assert np.array_equal(load(tmp_path / "b.tif").data, STACK)
+    with tifffile.TiffWriter(tmp_path / "c.tif") as tiff:
+        tiff.write(STACK, photometric="minisblack")
+        tiff.write(STACK[0, :2], photometric="minisblack")
+    volume = load(tmp_path / "c.tif")
+    assert np.array_equal(volume.data, STACK)
+    assert "Image 1 of 2 in the file used." in volume.notes

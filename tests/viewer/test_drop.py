@@ -160,6 +160,13 @@ def test_mr_has_contrast_of_its_own(viewer: Any, tmp_path: Path, array: np.ndarr
     assert array.min() <= limits[0] < limits[1] <= array.max()
 
 
+def test_inverse_grey_looks_as_it_is_meant(tmp_path: Path, array: np.ndarray) -> None:
+    series(tmp_path, array, AFFINE, modality="CR", PhotometricInterpretation="MONOCHROME1")
+    ((data, options, _),) = files.read(str(tmp_path))
+    assert options["colormap"] == "gray_r"
+    assert np.array_equal(data, Volume.from_array(array, AFFINE).data)
+
+
 def test_labels_with_names_and_colours(viewer: Any, tmp_path: Path, array: np.ndarray) -> None:
     volume = Volume.from_array(array, AFFINE)
     labels = np.zeros(volume.shape, "u1")

@@ -109,10 +109,16 @@ def _read(path: Path, channel: int | None) -> tuple[Volume, Legend]:
                     raise damaged
                 series = tiff.series[0]
                 axes, shape = str(series.axes), tuple(int(n) for n in series.shape)
+                apart = _apart(tiff.series)
+                if apart:
+                    axes, shape = f"I{axes}", (len(tiff.series), *shape)
                 _check_size(series, shape, size, path.name)
                 steps, notes = _spacing(tiff)
                 ours = _ours(series)
-                array = np.asarray(series.asarray(maxworkers=1))
+                pages = [one.asarray(maxworkers=1) for one in tiff.series] if apart else []
+                array = np.stack(pages) if apart else np.asarray(series.asarray(maxworkers=1))
+                if len(tiff.series) > 1 and not apart:
+                    notes = (*notes, f"Image 1 of {len(tiff.series)} in the file used.")
         except BadInput:
             raise
         except (FileNotFoundError, PermissionError, MemoryError):
@@ -143,6 +149,18 @@ def _read(path: Path, channel: int | None) -> tuple[Volume, Legend]:
     name = re.sub(r"(\.ome)?\.tiff?$", "", path.name, flags=re.IGNORECASE)
     notes = (*notes, *chosen, *volume.notes)
     return replace(volume, name=name, source=path, notes=notes), ours.get("names", Legend())
+
+
+def _apart(series: Any) -> bool:
+    """Whether pages of one kind were written one by one: tifffile takes each for an image."""
+    first = series[0]
+    return (
+        len(series) > 1
+        and str(first.axes) in ("YX", "YXS")
+        and all(
+            (s.shape, s.dtype, s.axes) == (first.shape, first.dtype, first.axes) for s in series
+        )
+    )
 
 
 def _check_size(series: Any, shape: tuple[int, ...], size: int, name: str) -> None:

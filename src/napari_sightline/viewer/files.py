@@ -154,7 +154,16 @@ def _open_series(source: str | list[str]) -> list[LayerData]:
     for volume in volumes:
         if volume.notes:
             show_info(f"{volume.name}: {' '.join(volume.notes)}")
-    return [image_layer(volume) for volume in volumes]
+    return [_as_meant(image_layer(volume)) for volume in volumes]
+
+
+def _as_meant(layer: LayerData) -> LayerData:
+    """Show dark what is meant to be dark: MONOCHROME1 has its low values bright."""
+    data, options, kind = layer
+    volume = options["metadata"][KEY]["volume"]
+    if any("MONOCHROME1" in note for note in volume.notes):
+        options = {**options, "colormap": "gray_r"}
+    return data, options, kind
 
 
 def _shown(path: Path) -> bool:
