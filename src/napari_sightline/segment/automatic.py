@@ -222,8 +222,13 @@ class _Run:
         if runner.precision == "auto":
             self._choose_precision(runner, reader)
         weights = importance_map(spec.roi)
-        sums = runner.guarded(lambda: SlabSums(spec.outputs, sweep, weights, runner.footing.sums))
-        writer = SlabWriter(sums, sweep, spec.overlapping, probabilities or entropy)
+        whole = probabilities or entropy
+        means = whole or not sweep.grid.identity
+        sums = runner.guarded(
+            lambda: SlabSums(spec.outputs, sweep, weights, runner.footing.sums, means)
+        )
+        writer = SlabWriter(sums, sweep, spec.overlapping, whole)
+        even = 0.5 if means else 0.0  # a probability, or a logit, that decides for neither
         views = [None if a is None else sweep.view(a) for a in (labels, chances, unsure)]
         starts, ends = sweep.starts(), sweep.sorted(sweep.windows.padded)
         self.first = time.perf_counter()
@@ -232,7 +237,7 @@ class _Run:
             final = starts[0][k + 1] if k + 1 < len(starts[0]) else ends[0]
             before = writer.written
             for low, high, box, chance in writer.finished(final):
-                self._write(views, (slice(low, high), *box), chance)
+                self._write(views, (slice(low, high), *box), chance, even)
             if writer.written > before and on_slab is not None:
                 where = sweep.box(before, writer.written)
                 on_slab(Slab(where, labels[(..., *where)]))
@@ -307,13 +312,17 @@ class _Run:
         runner.choose_precision(self.sweep.to_network(window)[None])
 
     def _write(
-        self, views: list[npt.NDArray[Any] | None], box: tuple[slice, ...], chance: Tensor
+        self,
+        views: list[npt.NDArray[Any] | None],
+        box: tuple[slice, ...],
+        chance: Tensor,
+        even: float,
     ) -> None:
         """Turn probabilities into what is wanted, in place."""
         labels, chances, unsure = views
         assert labels is not None
         if self.spec.overlapping:
-            labels[(slice(None), *box)] = (chance > 0.5).cpu().numpy()
+            labels[(slice(None), *box)] = (chance > even).cpu().numpy()
         else:
             labels[box] = chance.argmax(0).to(torch.int32).cpu().numpy()
         if chances is not None:

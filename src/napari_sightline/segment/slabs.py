@@ -19,8 +19,8 @@ from napari_sightline.segment.resample import Grid, Taps, resample, resample_ten
 from napari_sightline.segment.scaling import Scaling
 from napari_sightline.segment.windows import Windows
 
-#: Bytes of probabilities that are worked on at once.
-_CHUNK_BYTES = 2**26
+#: Bytes of probabilities, and planes of a scan, that are worked on at once.
+_CHUNK_BYTES, _READ_PLANES = 2**24, 8
 
 
 @dataclass(frozen=True)
@@ -148,17 +148,18 @@ class SlabReader:
         high = min(stop - self.before[0], self.size[0])
         if high <= low:
             return result
-        first, last = self.taps[0].needs(low, high)
-        taps = (self.taps[0].part(low, high), self.taps[1], self.taps[2])
-        at = low + self.before[0] - start
         box = (
-            slice(at, at + high - low),
             slice(self.before[1], self.before[1] + self.size[1]),
             slice(self.before[2], self.before[2] + self.size[2]),
         )
-        for k, (view, scaling) in enumerate(zip(self.views, self.scalings, strict=True)):
-            planes = scaling.apply(resample(view[first:last], taps))
-            result[(k, *box)] = torch.from_numpy(planes)
+        for some in range(low, high, _READ_PLANES):
+            end = min(some + _READ_PLANES, high)
+            first, last = self.taps[0].needs(some, end)
+            taps = (self.taps[0].part(some, end), self.taps[1], self.taps[2])
+            at = some + self.before[0] - start
+            for k, (view, scaling) in enumerate(zip(self.views, self.scalings, strict=True)):
+                planes = scaling.apply(resample(view[first:last], taps))
+                result[(k, slice(at, at + end - some), *box)] = torch.from_numpy(planes)
         return result
 
 
@@ -175,9 +176,13 @@ class SlabSums:
         Weight of a window's voxels, network axes.
     device : torch.device
         Where the sums are kept.
+    means : bool
+        Whether means are wanted; sums suffice to tell which channel is greatest.
     """
 
-    def __init__(self, channels: int, sweep: Sweep, weights: Tensor, device: torch.device) -> None:
+    def __init__(
+        self, channels: int, sweep: Sweep, weights: Tensor, device: torch.device, means: bool
+    ) -> None:
         self.roi = sweep.sorted(sweep.windows.roi)
         self.size = sweep.sorted(sweep.windows.size)
         self.before = sweep.sorted(sweep.windows.before)
@@ -187,14 +192,17 @@ class SlabSums:
         self.device = device
         self.weights = sweep.from_network(weights).contiguous().to(device)
         self.sums = torch.zeros(channels, self.ring, *padded[1:], device=device)
-        self.counts = torch.zeros(self.ring, *padded[1:], device=device)
+        self.counts: Tensor | None = None
+        if means:
+            self.counts = torch.zeros(self.ring, *padded[1:], device=device)
         self.freed = 0
 
     def move(self, device: torch.device) -> None:
         """Keep the sums on another device."""
         self.device = device
-        self.sums, self.counts = self.sums.to(device), self.counts.to(device)
-        self.weights = self.weights.to(device)
+        self.sums, self.weights = self.sums.to(device), self.weights.to(device)
+        if self.counts is not None:
+            self.counts = self.counts.to(device)
 
     def add(self, start: Shape, logits: Tensor) -> None:
         """Add a window's logits, ``(channels, *roi)`` in sweep order, at a padded voxel."""
@@ -203,15 +211,17 @@ class SlabSums:
         b, c = (slice(s, s + n) for s, n in zip(start[1:], self.roi[1:], strict=True))
         for ring, part in self._parts(start[0], start[0] + self.roi[0]):
             self.sums[:, ring, b, c] += weighted[:, part]
-            self.counts[ring, b, c] += self.weights[part]
+            if self.counts is not None:
+                self.counts[ring, b, c] += self.weights[part]
 
     def planes(self, start: int, stop: int) -> Tensor:
-        """Mean logits of planes of the grid without padding, ``(channels, n, ., .)``."""
+        """Mean (or summed) logits of planes of the grid without padding, (channels, n, ., .)."""
         low, high = start + self.before[0], stop + self.before[0]
         b, c = (slice(p, p + n) for p, n in zip(self.before[1:], self.size[1:], strict=True))
-        parts = [
-            self.sums[:, ring, b, c] / self.counts[ring, b, c] for ring, _ in self._parts(low, high)
-        ]
+        parts = []
+        for ring, _ in self._parts(low, high):
+            part = self.sums[:, ring, b, c]
+            parts.append(part if self.counts is None else part / self.counts[ring, b, c])
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
     def free(self, upto: int) -> None:
@@ -220,7 +230,8 @@ class SlabSums:
             return
         for ring, _ in self._parts(self.freed, upto):
             self.sums[:, ring] = 0
-            self.counts[ring] = 0
+            if self.counts is not None:
+                self.counts[ring] = 0
         self.freed = upto
 
     def _parts(self, start: int, stop: int) -> Iterator[tuple[slice, slice]]:
@@ -264,7 +275,7 @@ class SlabWriter:
         box : tuple of 2 slices
             Part of each plane; outside it nothing is labelled.
         probabilities : torch.Tensor, shape (channels, stop - start, ., .)
-            Interpolated.
+            Interpolated; where `sums` keeps no means (the grids are one), summed logits instead.
         """
         before, size = self.sums.before[0], self.sums.size[0]
         ready = self.taps[0].ready(min(max(done - before, 0), size))
@@ -277,6 +288,10 @@ class SlabWriter:
             start, stop = self.written, min(self.written + step, ready)
             low, high = self.taps[0].needs(start, stop)
             logits = self.sums.planes(low, high)
+            if self.sums.counts is None:
+                yield start, stop, (slice(None), slice(None)), logits
+                self.written = stop
+                continue
             chance = logits.sigmoid_() if self.overlapping else logits.softmax(0)
             box, chance = self._back(chance, start, stop)
             yield start, stop, box, chance
