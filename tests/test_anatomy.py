@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,6 +50,38 @@ def test_codes_carry_the_check_digit_of_snomed_ct() -> None:
     assert len(codes) > 100
     assert [code for code in codes if not verhoeff(code)] == []
     assert not verhoeff("10200003")  # liver is 10200004
+
+
+_SAME = {"oesophagus": "esophagus", "coeliac": "celiac", "caecum": "cecum", "tumour": "tumor"}
+
+
+def _stems(text: str) -> set[str]:
+    """Beginnings of the words that matter: structure and structural, pons and pontine alike."""
+    words = re.findall(r"[a-z0-9]+", text.lower())
+    return {_SAME.get(word, word)[:5] for word in words if word not in ("of", "the")}
+
+
+def test_codes_mean_what_dicom_says_they_mean() -> None:
+    concepts = pytest.importorskip("pydicom.sr._concepts_dict").concepts["SCT"]
+    meanings: dict[str, list[str]] = {}
+    for entry in concepts.values():
+        for code, (meaning, _) in entry.items():
+            meanings.setdefault(code, []).append(meaning)
+    unknown, wrong = [], []
+    for structure in STRUCTURES:
+        if structure.code is None:
+            continue
+        if structure.code not in meanings:
+            unknown.append(structure.name)
+            continue
+        names = [structure.name, *structure.synonyms]
+        if structure.side:
+            names = [name.removeprefix(f"{structure.side} ") for name in names]
+        said = [_stems(meaning) for meaning in meanings[structure.code]]
+        if not any(_stems(name) <= words for name in names for words in said):
+            wrong.append((structure.name, meanings[structure.code]))
+    assert wrong == []
+    assert unknown == []
 
 
 def test_one_code_means_one_structure_on_either_side() -> None:
@@ -102,7 +136,7 @@ def test_search_puts_the_name_before_words_before_synonyms() -> None:
 
 
 def test_search_takes_the_beginnings_of_words_in_any_order() -> None:
-    assert [s.name for s in search("par r")] == ["right parotid gland"]
+    assert [s.name for s in search("paro r")] == ["right parotid gland"]
     assert {s.name for s in search("kidn")} == {"right kidney", "left kidney"}
     assert search("xyzzy") == search("パロティス") == []
 
