@@ -8,6 +8,7 @@ rows at a time, so that no ``N x N`` matrix is ever held.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,15 +67,102 @@ def left_product(
 
 
 @dataclass
-class _Flow:
-    """Where the vector stands: on image tokens, on other tokens, or lost to padding."""
+class Flow:
+    """Where a vector stands that is carried back through layers.
+
+    Attributes
+    ----------
+    shape : tuple of 3 int
+        Image tokens it stands on.
+    image : numpy.ndarray
+        Its values there, flat.
+    tokens : dict
+        Its values on other tokens, by their names.
+    lead : numpy.ndarray
+        On tokens before the image's.
+    product : callable
+        ``(call, entry, vector) -> vector @ A`` for the matrix that a layer stands for.
+    stay, move : float
+        Weight of the residual and of attention.
+    padding : float
+        What was lost to padding.
+    approximate : bool
+        Whether windows, merging or cross-attention were met.
+    """
 
     shape: Shape3
     image: Vector
     tokens: dict[tuple[str, ...], Vector]
     lead: Vector
+    product: Callable[[Call, int, Vector], Vector]
+    stay: float = 0.5
+    move: float = 0.5
     padding: float = 0.0
     approximate: bool = False
+
+    def back(self, call: Call, item: int) -> None:
+        """Carry it from a call's output to its input, for one entry of the batch."""
+        # Without a residual all of it moves.
+        factors = (self.stay, self.move) if call.placement.residual else (0.0, 1.0)
+        if isinstance(call.placement.queries, TokenGrid):
+            self._back_from_grid(call, item, call.placement.queries, *factors)
+        elif isinstance(call.placement.queries, TokenList):
+            self._back_from_tokens(call, item, call.placement.queries, *factors)
+
+    def _onto(self, shape: Shape3) -> None:
+        if self.shape != shape:
+            self.image = split(self.image, self.shape, shape)
+            self.shape, self.approximate = shape, True
+
+    def _back_from_tokens(
+        self, call: Call, item: int, queries: TokenList, stay: float, move: float
+    ) -> None:
+        keys, own = call.placement.keys, self.tokens.get(queries.names)
+        if own is None or not own.any():
+            return
+        moved = move * self.product(call, item, own)
+        self.tokens[queries.names] = stay * own
+        if isinstance(keys, TokenList):
+            before = self.tokens.get(keys.names, np.zeros(len(moved)))
+            self.tokens[keys.names] = before + moved
+        elif isinstance(keys, TokenGrid):
+            self.approximate = True
+            self._onto(keys.shape)
+            self.image = self.image + moved[len(keys.lead) :]
+
+    def _back_from_grid(
+        self, call: Call, item: int, queries: TokenGrid, stay: float, move: float
+    ) -> None:
+        keys = call.placement.keys
+        self._onto(queries.shape)
+        if len(self.lead) != len(queries.lead):
+            self.lead = np.zeros(len(queries.lead))
+        old = self.image
+        if isinstance(keys, TokenList):
+            self.approximate = True
+            moved = move * self.product(call, item, old)
+            before = self.tokens.get(keys.names, np.zeros(len(moved)))
+            self.tokens[keys.names] = before + moved
+            self.image = stay * old
+            return
+        assert isinstance(keys, TokenGrid)
+        pooled = keys.shape != queries.shape  # then the residual is pooled as well
+        kept = stay * old
+        new = split(kept, queries.shape, keys.shape) if pooled else kept.copy()
+        self.approximate = self.approximate or queries.count > 1 or pooled
+        lead = stay * self.lead
+        for window in range(queries.count):
+            cells = queries.cells(window)
+            vector = np.where(cells >= 0, old[np.maximum(cells, 0)], 0.0)
+            vector[: len(self.lead)] = self.lead
+            if not vector.any():
+                continue
+            moved = move * self.product(call, item * queries.count + window, vector)
+            into = keys.cells(window)
+            np.add.at(new, into[into >= 0], moved[into >= 0])
+            self.padding += float(moved[into == PADDING].sum())
+            lead = lead + moved[: len(keys.lead)]
+        self.image, self.lead, self.shape = new, lead, keys.shape
 
 
 def rollout(
@@ -121,22 +209,20 @@ def rollout(
     if (position is None) == (prompt is None):
         raise BadInput("A rollout starts at a voxel or at a prompt; give one of them.")
     calls = list(one.calls if last is None else one.calls[: last + 1])
-    placed = [call for call in calls if call.observable and _known(call)]
-    if not placed:
-        raise BadInput(f"No layer of {one.model} in this pass has tokens whose place is known.")
+    placed = placed_calls(one, calls)
     item = 0 if position is None else one.entry(position)
     flow, said = _begin(one, placed, item, position, prompt)
+    flow.product = lambda call, entry, vector: left_product(call, entry, vector, cancel)
     with one.opened():
         for call in reversed(placed):
-            _back(call, item, flow, cancel)
-    grids = [s for c in placed for s in (c.placement.keys, c.placement.queries)]
-    grid = next(s for s in grids if isinstance(s, TokenGrid) and s.shape == flow.shape)
+            flow.back(call, item)
+    grid = grid_of(placed, flow.shape)
     kept = float(flow.lead.sum() + sum(v.sum() for v in flow.tokens.values()))
     seen = np.flatnonzero(flow.image > 0)
     return AttentionMap(
         flow.image[None, seen].astype(np.float32),
         seen,
-        TokenGrid.whole(grid.shape, grid.stride),
+        grid,
         one.frames[item],
         np.array([flow.padding], np.float32),
         np.array([kept], np.float32),
@@ -149,8 +235,25 @@ def rollout(
     )
 
 
-def _known(call: Call) -> bool:
-    return call.placement.queries is not None and call.placement.keys is not None
+def placed_calls(one: Pass, calls: list[Call]) -> list[Call]:
+    """Keep the calls whose tokens have a place; `BadInput` where none has."""
+    placed = [
+        call
+        for call in calls
+        if call.observable
+        and call.placement.queries is not None
+        and call.placement.keys is not None
+    ]
+    if not placed:
+        raise BadInput(f"No layer of {one.model} in this pass has tokens whose place is known.")
+    return placed
+
+
+def grid_of(calls: list[Call], shape: Shape3) -> TokenGrid:
+    """Grid of image tokens of a shape among some calls, as one window."""
+    sides = [side for call in calls for side in (call.placement.keys, call.placement.queries)]
+    found = next(side for side in sides if isinstance(side, TokenGrid) and side.shape == shape)
+    return TokenGrid.whole(found.shape, found.stride)
 
 
 def _begin(
@@ -159,12 +262,13 @@ def _begin(
     item: int,
     position: npt.ArrayLike | None,
     prompt: int | str | None,
-) -> tuple[_Flow, str]:
+) -> tuple[Flow, str]:
     sides = [s for c in reversed(calls) for s in (c.placement.queries, c.placement.keys)]
     grid = next((s for s in sides if isinstance(s, TokenGrid)), None)
     if grid is None or not one.frames:
         raise BadInput(f"This pass of {one.model} has no image tokens with a place in a volume.")
-    flow = _Flow(grid.shape, np.zeros(int(np.prod(grid.shape))), {}, np.zeros(len(grid.lead)))
+    zeros = np.zeros(int(np.prod(grid.shape)))
+    flow = Flow(grid.shape, zeros, {}, np.zeros(len(grid.lead)), left_product)
     if position is not None:
         cell = grid.cell(one.frames[item].from_volume(position))
         where = ", ".join(f"{v:g}" for v in np.asarray(position, float))
@@ -183,74 +287,7 @@ def _begin(
     return flow, f"{tokens.names[found]} rests on"
 
 
-def _back(call: Call, item: int, flow: _Flow, cancel: CancelFn | None) -> None:
-    """Carry the vector from a call's output to its input."""
-    queries, keys = call.placement.queries, call.placement.keys
-    stays = 0.5 if call.placement.residual else 0.0
-    if isinstance(queries, TokenGrid):
-        if flow.shape != queries.shape:
-            flow.image = _split(flow.image, flow.shape, queries.shape)
-            flow.shape, flow.approximate = queries.shape, True
-        if len(flow.lead) != len(queries.lead):
-            flow.lead = np.zeros(len(queries.lead))
-        _from_grid(call, item, flow, queries, keys, stays, cancel)
-        return
-    assert isinstance(queries, TokenList)
-    names = queries.names
-    own = flow.tokens.get(names)
-    if own is None or not own.any():
-        return
-    flow.approximate = flow.approximate or isinstance(keys, TokenGrid)
-    moved = (1 - stays) * left_product(call, item, own, cancel)
-    flow.tokens[names] = stays * own
-    if isinstance(keys, TokenList):
-        flow.tokens[keys.names] = flow.tokens.get(keys.names, np.zeros(len(moved))) + moved
-    else:
-        assert isinstance(keys, TokenGrid)
-        if flow.shape != keys.shape:
-            flow.image = _split(flow.image, flow.shape, keys.shape)
-            flow.shape = keys.shape
-        flow.image += moved[len(keys.lead) :]
-
-
-def _from_grid(
-    call: Call,
-    item: int,
-    flow: _Flow,
-    queries: TokenGrid,
-    keys: TokenGrid | TokenList | None,
-    stays: float,
-    cancel: CancelFn | None,
-) -> None:
-    old = flow.image
-    if isinstance(keys, TokenList):
-        flow.approximate = True
-        moved = (1 - stays) * left_product(call, item, old, cancel)
-        flow.tokens[keys.names] = flow.tokens.get(keys.names, np.zeros(len(moved))) + moved
-        flow.image = stays * old
-        return
-    assert isinstance(keys, TokenGrid)
-    flow.approximate = flow.approximate or queries.count > 1
-    kept = stays * old
-    if keys.shape != queries.shape:  # pooled queries: the residual is pooled as well
-        kept = _split(kept, queries.shape, keys.shape)
-        flow.approximate = True
-    new, lead = kept.copy(), stays * flow.lead
-    for window in range(queries.count):
-        cells = queries.cells(window)
-        vector = np.where(cells >= 0, old[np.maximum(cells, 0)], 0.0)
-        vector[: len(flow.lead)] = flow.lead
-        if not vector.any():
-            continue
-        moved = (1 - stays) * left_product(call, item * queries.count + window, vector, cancel)
-        into = keys.cells(window)
-        np.add.at(new, into[into >= 0], moved[into >= 0])
-        flow.padding += float(moved[into == PADDING].sum())
-        lead = lead + moved[: len(keys.lead)]
-    flow.image, flow.lead, flow.shape = new, lead, keys.shape
-
-
-def _split(vector: Vector, coarse: Shape3, fine: Shape3) -> Vector:
+def split(vector: Vector, coarse: Shape3, fine: Shape3) -> Vector:
     """Spread each coarse token evenly over the fine ones it came from."""
     factors = [-(-f // c) for f, c in zip(fine, coarse, strict=True)]
     places = [np.arange(f) // k for f, k in zip(fine, factors, strict=True)]
