@@ -20,6 +20,7 @@ from napari_sightline.segment.constrain import CLEAR, heed
 from napari_sightline.segment.interactive import Session
 from napari_sightline.segment.region import Region, plan
 from napari_sightline.segment.state import PackedMask
+from napari_sightline.segment.tokens import TRUST
 from napari_sightline.volume import Volume
 
 
@@ -57,8 +58,32 @@ def test_the_image_is_read_once_per_region() -> None:
     # The second click came with the mask so far.
     assert model.decoded[0][2] is None
     previous = model.decoded[1][2]
-    assert previous is not None and previous.max() > 4
+    assert previous is not None and previous.max() > 1
     assert model.decoded[1][1].tolist() == [1, 1]
+
+
+def test_the_mask_so_far_counts_more_with_every_prompt_behind_it() -> None:
+    data, _ = brick((40, 50, 60), (10, 12, 14), (30, 33, 37))
+    session = begin(data)
+    model = session.model
+    assert isinstance(model, Bright)
+    for k in range(7):
+        session.add(Point((14 + 2 * k, 20, 20)))
+    highest = [float(previous.max()) for _, _, previous in model.decoded if previous is not None]
+    full = highest[-1]
+    assert np.allclose(np.array(highest) / full, [*TRUST, 1.0], atol=0.02)
+
+
+def test_a_chosen_candidate_counts_in_full() -> None:
+    data, _ = brick((40, 50, 60), (10, 12, 14), (30, 33, 37))
+    session = begin(data)
+    model = session.model
+    assert isinstance(model, Bright)
+    session.add(Point((20, 20, 20)))
+    session.choose(1)
+    session.add(Point((25, 20, 20)))
+    previous = model.decoded[-1][2]
+    assert previous is not None and previous.max() > 4
 
 
 def test_an_object_longer_than_the_region_is_not_cut_off() -> None:

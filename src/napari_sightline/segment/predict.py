@@ -20,7 +20,7 @@ from napari_sightline.segment.label_map import LabelMap
 from napari_sightline.segment.packed import PackedLogits, PackedMask
 from napari_sightline.segment.region import Region
 from napari_sightline.segment.state import Option, Scene, Step
-from napari_sightline.segment.tokens import GIVEN, prompt_tokens, solid, start_logits
+from napari_sightline.segment.tokens import prompt_tokens, solid, start_logits, trusted
 from napari_sightline.segment.update import CancelFn, ProgressFn, check, tell
 from napari_sightline.volume import Box3, Volume
 
@@ -158,6 +158,10 @@ class Predictor:
         volume, acts = self.volume, (*before.acts, prompt)
         held, shown = said(acts), self._shown(before, prompt)
         region, previous = start_logits(volume, before, shown, self.ready)
+        edited = any(is_edit(act) for act in acts)
+        # A mask that the reader made or chose counts in full.
+        if previous is not None and not edited and not isinstance(before.acts[-1], Choice):
+            previous = trusted(previous, len(before.prompts))
 
         def decode(where: Region, prior: np.ndarray | None) -> Decoded:
             return self._decode(where, shown, prior, around, heard=tries > 0)
@@ -166,7 +170,6 @@ class Predictor:
         check(around.cancel)
         options: tuple[Option, ...] = ()
         step = Step(acts, quality=found.quality)
-        edited = any(is_edit(act) for act in acts)
         heeded = heed(found.logits, found.region, held, alone=not edited)
         answer = self._finish(step, found.region, heeded, around)
         if len(found.candidates) and answer.step.logits is not None and tries:
@@ -273,7 +276,7 @@ class Predictor:
         points, codes = prompt_tokens(prompts, region)
         closed = around.labels.closed_on(region, around.scene, around.number)
         if closed is not None and previous is not None:
-            previous = np.where(closed, np.minimum(previous, -GIVEN), previous)
+            previous = np.where(closed, np.float32(CLOSED), previous)
         tap = self.tap if heard else None
         if tap is None:
             decoded = self.model.decode(features, points, codes, previous)
