@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
+from napari.layers import Image, Labels
 
 sys.path.insert(0, str(Path(__file__).parent / "io"))
 
 from dicom_making import series
 
-from napari_sightline.io import load, load_labels, save
-from napari_sightline.viewer.bridge import KEY
-from napari_sightline.viewer.files import get_reader
+from napari_sightline.io import load, load_labels, save, save_image
+from napari_sightline.viewer.bridge import KEY, voxel_at
+from napari_sightline.viewer.files import get_reader, read
+from napari_sightline.volume import Volume
 
 AFFINE = np.array([[-0.8, 0, 0, 50], [0, -0.9, 0, 60], [0, 0, 2.5, -20], [0, 0, 0, 1]])
 SCAN = np.random.default_rng(0).integers(-1000, 1000, (17, 16, 15)).astype("i2")
+TURNED = nib.eulerangles.euler2mat(0.2, -0.3, 0.1)
+TURNS = {
+    "permuted": AFFINE[:, [2, 0, 1, 3]],
+    "flipped": AFFINE @ np.diag([-1, -1, -1, 1]),
+    "oblique": nib.affines.from_matvec(TURNED @ AFFINE[:3, :3], (4, -7, 11)),
+    "left-handed": nib.affines.from_matvec(TURNED @ np.diag([0.8, 0.9, -2.5]), (4, -7, 11)),
+}
 Told = Callable[[], list[str]]
 
 
@@ -87,3 +98,37 @@ def test_a_folder_without_images_is_one_sentence(viewer: Any, tmp_path: Path, to
     (tmp_path / "a.txt").write_text("hello")
     assert viewer.open(str(tmp_path), plugin="napari-sightline") == []
     assert any("is a folder without DICOM images" in text for text in told())
+
+
+@pytest.mark.parametrize("kind", ["dicom", "zip", "nii.gz", "nrrd", "tif", "ome.tif", "seg.nrrd"])
+@pytest.mark.parametrize("turn", ["permuted", "flipped", "oblique", "left-handed"])
+def test_points_come_back_at_the_same_millimetres(tmp_path: Path, kind: str, turn: str) -> None:
+    affine = TURNS[turn]
+    volume = Volume.from_array(SCAN, affine)
+    if kind in ("dicom", "zip"):
+        paths = series(tmp_path / "s", SCAN, affine, order=list(range(15))[::-1])
+        source = tmp_path / "s"
+        if kind == "zip":
+            source = tmp_path / "s.zip"
+            with zipfile.ZipFile(source, "w") as archive:
+                for path in paths:
+                    archive.write(path, path.name)
+    elif kind == "seg.nrrd":
+        source = save(tmp_path / "l.seg.nrrd", (volume.data > 0).astype("u1"), volume, {1: "a"})
+    else:
+        source = save_image(tmp_path / f"a.{kind}", volume)
+    ((data, options, layer_type),) = read(str(source))
+    layer = {"image": Image, "labels": Labels}[layer_type](data, **options)
+    opened = options["metadata"][KEY]["volume"]
+    for clicked in np.random.default_rng(0).uniform(0, 14, (5, 3)):
+        # A click on the canvas is a world position; what lies there in the scanner is the file's.
+        voxel = voxel_at(layer, layer.data_to_world(clicked))
+        mm = volume.voxel_to_mm(volume.file_to_voxel(opened.voxel_to_file(clicked)))
+        if kind in ("dicom", "zip"):  # its slices run along their normal, whatever the array's do
+            mm = opened.voxel_to_mm(clicked)
+            back = volume.mm_to_voxel(mm)
+            assert np.allclose(volume.voxel_to_mm(back), mm, atol=1e-3)
+            nearest = tuple(np.rint(back).astype(int))
+            whole = tuple(np.rint(opened.mm_to_voxel(volume.voxel_to_mm(nearest))).astype(int))
+            assert opened.data[whole] == volume.data[nearest]
+        assert np.allclose(opened.voxel_to_mm(voxel), mm, atol=1e-3)

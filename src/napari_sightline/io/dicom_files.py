@@ -194,8 +194,10 @@ class Files:
         """
         with reading(item.path):
             if item.entry is not None:
+                archive = self._zip(item.path)
                 with _unzipping(item.path):
-                    yield io.BytesIO(self._zip(item.path).read(item.entry))
+                    content = archive.read(item.entry)
+                yield io.BytesIO(content)
                 return
             with item.path.open("rb") as stream:
                 if os.fstat(stream.fileno()).st_size == 0:
@@ -279,9 +281,9 @@ def looks_like_dicom(start: bytes, name: str = "") -> bool:
 def _unzipping(path: Path) -> Iterator[None]:
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:
-        if isinstance(error, BadInput):
-            raise
+    except (BadInput, MemoryError, FileNotFoundError, PermissionError):
+        raise
+    except Exception:  # zipfile meets damage with many kinds of error
         raise BadInput(f"{path.name} is a damaged zip; copy or export it again.") from None
 
 
