@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from napari_sightline import __version__
+from napari_sightline.cli_attention import add_attention_commands
 from napari_sightline.cli_auto import add_auto_commands
 from napari_sightline.cli_files import add_file_commands
 from napari_sightline.cli_models import add_model_commands
@@ -217,6 +218,7 @@ def demo(
 add_file_commands(app)
 add_auto_commands(app, evaluating, benching, training)
 add_model_commands(app)
+add_attention_commands(app, evaluating, benching)
 
 
 @evaluating.command("cases")

@@ -67,8 +67,8 @@ def seg_grad_cam(
             chosen = positive if mask is None else torch.from_numpy(mask).to(logits.device)
             if not bool(chosen.any()):
                 raise BadInput(
-                    f"{probe.model} found nothing of {probe.structure} here to explain; place a prompt, or "
-                    "choose a voxel inside a structure."
+                    f"{probe.model} found nothing of {probe.structure} here to explain; "
+                    "place a prompt, or choose a voxel inside a structure."
                 )
             logits[chosen].sum().backward()
     finally:

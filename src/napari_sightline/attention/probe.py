@@ -115,8 +115,8 @@ def probe_click(
     model: Any,
     volume: Volume,
     region: Region,
-    points: npt.ArrayLike,
-    codes: npt.ArrayLike,
+    points: npt.ArrayLike | None,
+    codes: npt.ArrayLike | None,
     previous: npt.NDArray[np.float32] | None = None,
     intensity: Intensity | None = None,
 ) -> Probe:
@@ -138,7 +138,7 @@ def probe_click(
         Of the whole volume; computed if not given.
     """
     network: Any = getattr(model, "network", None)
-    if not hasattr(network, "decode"):
+    if not hasattr(network, "decode") or points is None or codes is None:
         raise BadInput(
             f"The model {getattr(model, 'name', 'given')} cannot be asked with gradients; choose "
             "sightline-3d or an automatic model."

@@ -140,8 +140,8 @@ def run_with_gradients(
     chosen = values > 0 if mask is None else np.asarray(mask, bool)
     if chosen.shape != values.shape or not chosen.any():
         raise BadInput(
-            f"{probe.model} found nothing of {probe.structure} here to explain; place a prompt, or choose "
-            "a voxel inside a structure."
+            f"{probe.model} found nothing of {probe.structure} here to explain; place a prompt, "
+            "or choose a voxel inside a structure."
         )
     answer = logits[torch.from_numpy(chosen).to(logits.device)].mean()
     answer.backward()

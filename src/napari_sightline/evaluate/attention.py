@@ -1,0 +1,217 @@
+"""How faithful maps of `sightline-3d` are, over cases: deletion and insertion against chance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+import napari_sightline
+from napari_sightline.errors import BadInput
+from napari_sightline.evaluate.cases import EvaluationCase, load_case
+from napari_sightline.evaluate.console import table
+from napari_sightline.evaluate.report import machine
+from napari_sightline.evaluate.robot import simulate_click
+from napari_sightline.prompts import Point
+from napari_sightline.volume import Volume
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from napari_sightline.attention.faithful import Faithfulness
+
+Tell = Callable[[float, str], None]
+#: Resamplings of the bootstrap.
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One structure of one case.
+
+    Attributes
+    ----------
+    case, structure : str
+        Whose it is.
+    areas : dict
+        By map, ``"chance"`` among them: areas under deletion and insertion.
+    agreement : dict
+        Rank correlation of each map with the gradient and with Seg-Grad-CAM.
+    """
+
+    case: str
+    structure: str
+    areas: dict[str, tuple[float, float]]
+    agreement: dict[str, dict[str, float]]
+
+
+def evaluate(
+    cases: Sequence[EvaluationCase],
+    model: Any,
+    randoms: int = 5,
+    steps: int = 10,
+    tell: Tell | None = None,
+) -> dict[str, Any]:
+    """Click each structure once, explain the mask, and measure the explanations.
+
+    Parameters
+    ----------
+    cases : sequence of EvaluationCase
+        At least one.
+    model : EmbeddedModel
+        `sightline-3d`, loaded.
+    randoms, steps : int
+        See `napari_sightline.attention.faithful.faithfulness`.
+    tell : callable, optional
+        Told a share and a word.
+
+    Returns
+    -------
+    dict
+        ``{"n_cases", "n", "skipped", "maps": {NAME: {"deletion", "insertion", "deletion_gain",
+        "deletion_ci", "insertion_gain", "insertion_ci", "agreement"}}, "items", ...}``: means over
+        structures. A gain is how much better than chance a map is, above 0 where it beats it;
+        ``ci`` is its 95 % interval by bootstrap over cases.
+
+    Raises
+    ------
+    BadInput
+        Where there are no cases, or no structure gave a mask.
+    """
+    if not cases:
+        raise BadInput("There are no cases to evaluate; list one or more in the cases file.")
+    found: list[Measured] = []
+    skipped = 0
+    for number, case in enumerate(cases):
+        volume, truth = load_case(case)
+        for value, name in case.structures.items():
+            if tell is not None:
+                tell(number / len(cases), f"{number + 1} of {len(cases)}: {case.name}, {name}")
+            click = simulate_click(np.zeros(truth.shape, bool), truth == value)
+            if click is None:
+                continue
+            one = measure(model, volume, click, randoms, steps)
+            if one is None:
+                skipped += 1
+                continue
+            found.append(_measured(case.name, name, one))
+    if not found:
+        raise BadInput("No structure of the cases gave a mask; check the label values.")
+    return summarise(found, len(cases), skipped)
+
+
+def measure(
+    model: Any, volume: Volume, click: Point, randoms: int = 5, steps: int = 10
+) -> Faithfulness | None:
+    """Explain the mask of one click, and measure the explanations; None where the mask is empty."""
+    from napari_sightline.attention.ask import ask
+    from napari_sightline.attention.faithful import faithfulness
+    from napari_sightline.attention.gradcam import seg_grad_cam
+    from napari_sightline.attention.probe import probe_click
+    from napari_sightline.attention.relevance import relevance, run_with_gradients
+    from napari_sightline.attention.tap import Tap
+    from napari_sightline.segment.interactive import Session
+
+    tap = Tap()
+    session = Session(model, tap=tap)
+    session.set_volume(volume)
+    update = session.add(click)
+    one = None if update.region is None else tap.for_region(update.region)
+    if one is None or update.region is None:
+        return None
+    probe = probe_click(model, volume, update.region, one.points, one.codes)
+    try:
+        run = run_with_gradients(probe)
+    except BadInput:
+        return None  # an empty mask: nothing to explain
+    seen = run.one
+    maps: dict[str, Any] = {
+        "relevance": relevance(run),
+        "relevance, attention alone": relevance(run, identity=False),
+        "attention of the click": ask(seen, "prompt", heads="mean"),
+        "attention of the clicked voxel": ask(seen, "to", click.position, heads="mean"),
+        "rollout of the clicked voxel": ask(seen, "rollout", click.position),
+        "gradient": run.saliency,
+        "Seg-Grad-CAM": seg_grad_cam(probe, run.mask),
+    }
+    return faithfulness(probe, maps, run.mask, randoms, steps)
+
+
+def _measured(case: str, structure: str, found: Faithfulness) -> Measured:
+    areas = {
+        name: (curve.deletion_area, curve.insertion_area) for name, curve in found.maps.items()
+    }
+    areas["chance"] = (found.random_area("deletion")[0], found.random_area("insertion")[0])
+    agreement: dict[str, dict[str, float]] = {name: {} for name in found.maps}
+    for (a, b), value in found.agreement.items():
+        for own, other in ((a, b), (b, a)):
+            if other in ("gradient", "Seg-Grad-CAM"):
+                agreement[own][other] = value
+    return Measured(case, structure, areas, agreement)
+
+
+def summarise(found: Sequence[Measured], n_cases: int, skipped: int = 0) -> dict[str, Any]:
+    """Average over structures; intervals by bootstrap over cases. See `evaluate`."""
+    names = [name for name in found[0].areas if name != "chance"]
+    owners = [one.case for one in found]
+    chance = np.array([one.areas["chance"] for one in found])
+    maps: dict[str, Any] = {}
+    for name in names:
+        areas = np.array([one.areas[name] for one in found])
+        # Deletion is better low, insertion high.
+        gains = np.stack([chance[:, 0] - areas[:, 0], areas[:, 1] - chance[:, 1]], 1)
+        agree = {
+            other: round(float(np.mean([one.agreement[name][other] for one in found])), 4)
+            for other in found[0].agreement[name]
+        }
+        maps[name] = {"agreement": agree}
+        for column, which in enumerate(("deletion", "insertion")):
+            maps[name] |= {
+                which: round(float(areas[:, column].mean()), 4),
+                f"{which}_gain": round(float(gains[:, column].mean()), 4),
+                f"{which}_ci": _interval(gains[:, column], owners),
+            }
+    maps["chance"] = {
+        "deletion": round(float(chance[:, 0].mean()), 4),
+        "insertion": round(float(chance[:, 1].mean()), 4),
+    }
+    return {
+        "n_cases": n_cases,
+        "n": len(found),
+        "skipped": skipped,
+        "maps": maps,
+        "items": [
+            {"case": one.case, "structure": one.structure, "areas": one.areas} for one in found
+        ],
+        "machine": machine(),
+        "version": napari_sightline.__version__,
+    }
+
+
+def _interval(values: npt.NDArray[np.float64], owners: Sequence[str]) -> list[float]:
+    """95 % interval of the mean, cases drawn with replacement (seed 42)."""
+    cases = sorted(set(owners))
+    sums = np.array([sum(v for v, o in zip(values, owners, strict=True) if o == c) for c in cases])
+    counts = np.array([owners.count(c) for c in cases])
+    drawn = np.random.default_rng(42).integers(0, len(cases), (RESAMPLES, len(cases)))
+    means = sums[drawn].sum(1) / counts[drawn].sum(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return [round(float(low), 4), round(float(high), 4)]
+
+
+def table_of(result: dict[str, Any]) -> Table:
+    """Table of a result of `evaluate`."""
+    columns = ("deletion (low)", "better than chance by", "insertion (high)", "by")
+    made = table("Faithfulness after one click", "map", *columns)
+    for name, row in result["maps"].items():
+        cells = []
+        for which in ("deletion", "insertion"):
+            cells.append(f"{row[which]:.3f}")
+            low, high = row.get(f"{which}_ci", (0, 0))
+            gain = row.get(f"{which}_gain")
+            cells.append("" if gain is None else f"{gain:+.3f} [{low:+.3f}, {high:+.3f}]")
+        made.add_row(name, *cells)
+    return made
