@@ -52,6 +52,10 @@ def auto(
         typer.Option(help="Labels to write, such as organs.nii.gz; a folder for a folder."),
     ],
     model: AutoModel = EMBEDDED,
+    more: Annotated[
+        list[Path] | None,
+        typer.Option(help="File of the model's next channel, such as T1 after T1c; repeat."),
+    ] = None,
     largest: Largest = False,
     holes: Annotated[bool, typer.Option("--holes", help="Fill holes in every structure.")] = False,
     smooth: Annotated[
@@ -107,11 +111,13 @@ def auto(
         uncertainty,
     )
     check_target(json)
+    if more and _is_batch(image, out):
+        raise BadInput("Of a folder, each file must hold all channels; leave --more out.")
     if not _is_batch(image, out):
         if scheduler is not None:
             raise BadInput("A cluster takes a folder of scans; leave --scheduler out for one.")
         check_target(out, tuple(LABEL_ENDINGS))
-        outcome = _auto_one(image, out, options)
+        outcome = _auto_one(image, tuple(more or ()), out, options)
         if json is not None:
             write_json(json, outcome.to_dict())
         return
@@ -135,13 +141,13 @@ def _is_batch(image: Path, out: Path) -> bool:
     return image.is_dir() and not out.name.lower().endswith(tuple(LABEL_ENDINGS))
 
 
-def _auto_one(image: Path, out: Path, options: AutoOptions) -> Outcome:
+def _auto_one(image: Path, more: tuple[Path, ...], out: Path, options: AutoOptions) -> Outcome:
     from napari_sightline.evaluate.console import progress
     from napari_sightline.evaluate.scans import Job, segment_file
 
     with progress("segmenting") as tell:
         tell(0.0, "loading")
-        outcome = segment_file(Job(image, out), options, tell)
+        outcome = segment_file(Job(image, out, more), options, tell)
     for note in outcome.notes:
         print(note, file=sys.stderr)
     found = f"{outcome.structures} structure{'s' if outcome.structures != 1 else ''}"

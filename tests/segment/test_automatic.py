@@ -269,6 +269,17 @@ class TestAir:
         assert (one.labels == four.labels).mean() >= 0.9999
         assert one.skipped == four.skipped
 
+    def test_two_values_in_one_batch(self) -> None:
+        data = np.zeros((12, 12, 96), np.float32)
+        data[..., 48:] = 1
+        made = model(overlap=0.0)
+        for batch in (1, 3, 8):
+            found = run(Volume.from_array(data), made, batch=batch, probabilities=True)
+            whole = run(Volume.from_array(data), made, skip_air=False, probabilities=True)
+            assert found.skipped == 6
+            assert found.probabilities is not None and whole.probabilities is not None
+            np.testing.assert_allclose(found.probabilities, whole.probabilities, atol=2e-3)
+
 
 class OutOfMemory(Net):
     """Refuses batches above a size, as a device would."""

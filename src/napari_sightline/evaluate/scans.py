@@ -58,10 +58,19 @@ class AutoOptions:
 
 @dataclass(frozen=True)
 class Job:
-    """A scan and the labels to write for it."""
+    """A scan and the labels to write for it.
+
+    Attributes
+    ----------
+    image, out : Path
+        Files.
+    more : tuple of Path
+        Files of the model's second channel and on, where the scan does not hold them itself.
+    """
 
     image: Path
     out: Path
+    more: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,13 +137,13 @@ def find_jobs(folder: Path, out: Path, ending: str = ".nii.gz") -> list[Job]:
     return jobs
 
 
-def load_channels(path: Path, channels: int) -> list[Volume]:
-    """Open a scan, with as many channels of its fourth axis as a model reads."""
+def load_channels(job: Job, channels: int) -> list[Volume]:
+    """Open a scan: its files, or as many channels of its fourth axis as a model reads."""
     from napari_sightline.io import load
 
-    if channels == 1:
-        return [load(path)]
-    return [load(path, channel) for channel in range(channels)]
+    if channels == 1 or job.more:
+        return [load(path) for path in (job.image, *job.more)]
+    return [load(job.image, channel) for channel in range(channels)]
 
 
 @lru_cache(maxsize=1)
@@ -161,7 +170,7 @@ def segment_file(
 
     began = time.perf_counter()
     model = _model(options.model)
-    volumes = load_channels(job.image, len(model.spec.channels))
+    volumes = load_channels(job, len(model.spec.channels))
     found = segment(
         volumes,
         model,
@@ -187,9 +196,9 @@ def segment_file(
 
 def try_file(job: Job, options: AutoOptions, overwrite: bool = False) -> Outcome:
     """Segment one scan; a failure becomes a sentence, and existing labels stay."""
-    if not overwrite and _is_there(job, options):
-        return Outcome(str(job.image), str(job.out), "there")
     try:
+        if not overwrite and _is_there(job, options):
+            return Outcome(str(job.image), str(job.out), "there")
         return segment_file(job, options)
     except SightlineError as error:
         return Outcome(str(job.image), str(job.out), "failed", str(error))
@@ -209,13 +218,17 @@ def run_here(
 
 
 def run_on_cluster(
-    jobs: Sequence[Job], options: AutoOptions, address: str, overwrite: bool = False
+    jobs: Sequence[Job],
+    options: AutoOptions,
+    address: str,
+    overwrite: bool = False,
+    work: Callable[[Job, AutoOptions, bool], Outcome] = try_file,
 ) -> Iterator[Outcome]:
     """Spread scans over the workers of a Dask cluster.
 
     Where a worker dies, another one takes its scan; files are moved into place when they are
     whole, so nothing half-written stays under its name. Workers need this package and the same
-    paths.
+    paths. `work` is what they do with a scan; a function of a module.
 
     Raises
     ------
@@ -236,16 +249,13 @@ def run_on_cluster(
             "tcp://host:8786."
         ) from error
     with client:
-        futures = {
-            client.submit(try_file, job, options, overwrite, pure=False, retries=2): job
-            for job in jobs
-        }
+        futures = {client.submit(work, job, options, overwrite, pure=False): job for job in jobs}
         for future in as_completed(list(futures)):
             job = futures[future]
             if future.status == "finished":
                 yield future.result()
             else:
-                why = f"The workers that took it died ({future.exception()!r})."
+                why = f"It was given up on the cluster ({future.exception()})."
                 yield Outcome(str(job.image), str(job.out), "failed", why)
 
 

@@ -131,9 +131,8 @@ class Runner:
         found = []
         for one in part:
             if id(one) not in results:
-                # Of several flat values in one batch, each was computed; the last is kept.
                 same = [n for n in new if n.value == one.value]
-                shared = results[id(same[0])] if same else self._flat[1] if self._flat else None
+                shared = results[id(same[0])] if same else flat[1] if flat else None
                 assert shared is not None
                 results[id(one)] = shared
                 self.skipped += 1
