@@ -365,6 +365,12 @@ def numbers(dataset: Any, keyword: str, count: int = 1) -> tuple[float, ...] | N
     """
     if not _holds(dataset, keyword):
         return None
+    quick = _decimal_strings(dataset, keyword)
+    if quick is not None:
+        found = quick
+        if (count and len(found) != count) or not all(abs(v) < 1e15 for v in found):
+            return None
+        return found
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -376,6 +382,17 @@ def numbers(dataset: Any, keyword: str, count: int = 1) -> tuple[float, ...] | N
     if (count and len(found) != count) or not all(abs(v) < 1e15 for v in found):
         return None
     return found
+
+
+def _decimal_strings(dataset: Any, keyword: str) -> tuple[float, ...] | None:
+    """Read decimal strings out of their bytes: pydicom's objects take most of the time."""
+    try:
+        raw = dataset.get_item(_tag(keyword))
+        if raw.VR not in ("DS", "IS") or not isinstance(raw.value, bytes):
+            return None
+        return tuple(float(part) for part in raw.value.rstrip(b"\0 ").split(b"\\"))
+    except Exception:  # no such element, or damaged: read it as any other
+        return None
 
 
 def _holds(dataset: Any, keyword: str) -> bool:
