@@ -415,13 +415,6 @@ class History(Generic[T]):
         self._states.append(state)
         self._index += 1
 
-    def forget(self, count: int) -> None:
-        """Forget the oldest states, `count` of them, but never the current one or a later one."""
-        count = min(count, self._index)
-        if count > 0:
-            del self._states[:count]
-            self._index -= count
-
     def undo(self) -> T | None:
         """Step back; return the state now current, or None (and stay) at the first one."""
         if not self.can_undo:

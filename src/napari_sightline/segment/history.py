@@ -191,7 +191,7 @@ class Timeline:
     @property
     def nbytes(self) -> int:
         """Bytes that the steps take, about."""
-        return sum(step.nbytes for step in self._history.states if step is not None)
+        return sum(step.nbytes for step in self.steps)
 
     def push(self, step: Transition) -> None:
         """Add a step; undone ones are forgotten, and the oldest beyond the limit."""
@@ -201,7 +201,9 @@ class Timeline:
         while surplus > 0 and count < len(kept) - 1:
             surplus -= kept[count].nbytes
             count += 1
-        self._history.forget(count)
+        if count:
+            # The last one forgotten would stay as the place to begin from: it is let go of too.
+            self._history = History([None, *kept[count:]])
 
     def undo(self, scene: Scene) -> Scene | None:
         """Return the scene before the last step; None where there is none."""
