@@ -98,12 +98,15 @@ TUNED: dict[str, GeodesicSettings] = {
         retreat=0.0,
     ),
     "sarcoma": GeodesicSettings(
-        reach=85.0,
-        appearance_cap=2.0,
-        unit_radius=12.0,
-        correction=2.0,
-        rivalry=0.85,
-        retreat=0.0,
+        reach=156.0,
+        appearance=6.0,
+        appearance_cap=2.05,
+        gradient=4.0,
+        unit_radius=11.7,
+        correction=1.4,
+        rivalry=0.74,
+        retreat=0.134,
+        least_reach=0.765,
     ),
 }
 
