@@ -26,6 +26,10 @@ class Host:
         The next answers are these codes, one each.
     linked : bool
         Whether a file's SHA-256 is told by a redirect, as the hub does for large files.
+    lie : str or None
+        What is told instead.
+    url : str
+        Where it is reached.
     """
 
     def __init__(self) -> None:
@@ -81,6 +85,7 @@ def hosting() -> Iterator[Host]:
             for key, value in headers.items():
                 self.send_header(key, value)
             self.send_header("Content-Length", str(len(body)))
+            self.send_header("Connection", "close")
             self.end_headers()
             self.close_connection = True
             # A client that was cancelled is gone.

