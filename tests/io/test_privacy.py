@@ -15,7 +15,7 @@ from dicom_making import item, series
 from napari_sightline.errors import BadInput
 from napari_sightline.io import load, load_labels, save, save_image
 from napari_sightline.io.dicom import list_series, read_all_series
-from napari_sightline.io.dicom_files import private_words, scrubbed
+from napari_sightline.io.dicom_privacy import private_words, scrubbed
 
 AFFINE = np.array([[-0.8, 0, 0, 50], [0, -0.9, 0, 60], [0, 0, 2.5, -20], [0, 0, 0, 1]])
 WHO = {

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 from napari_sightline.errors import BadInput
-from napari_sightline.io.dicom_files import Files, Item, nameless, scrubbed, text
+from napari_sightline.io.dicom_elements import text
+from napari_sightline.io.dicom_files import Files, Item
 from napari_sightline.io.dicom_geometry import stacked
 from napari_sightline.io.dicom_picture import Frame
 from napari_sightline.io.dicom_pixels import read_frames
+from napari_sightline.io.dicom_privacy import nameless, scrubbed
 from napari_sightline.io.dicom_series import Series, find_series
 from napari_sightline.io.dicom_suv import suv_factor
 from napari_sightline.volume import Volume, choose_channel

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from napari_sightline.errors import BadInput
-from napari_sightline.io.dicom_files import Files, Item, numbers, parse, text
+from napari_sightline.io.dicom_elements import numbers, parse, text
+from napari_sightline.io.dicom_files import Files, Item
 from napari_sightline.io.dicom_suv import SUV_TAGS
 
 __all__ = ["Frame", "Picture", "frames_of", "read_header"]

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 
 from napari_sightline.errors import BadInput
-from napari_sightline.io.dicom_files import Files, parse, text
+from napari_sightline.io.dicom_elements import parse, text
+from napari_sightline.io.dicom_files import Files
 from napari_sightline.io.dicom_picture import Frame, Picture
 from napari_sightline.io.memory import check_memory
 from napari_sightline.io.quiet import quiet

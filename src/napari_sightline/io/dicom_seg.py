@@ -18,9 +18,11 @@ from napari_sightline.anatomy import SIDE_CODES, Colour, by_name
 from napari_sightline.errors import BadInput
 from napari_sightline.io.atomic import replacing
 from napari_sightline.io.dicom import DicomHeader
-from napari_sightline.io.dicom_files import Files, numbers, parse, private_words, scrubbed, text
+from napari_sightline.io.dicom_elements import numbers, parse, text
+from napari_sightline.io.dicom_files import Files
 from napari_sightline.io.dicom_geometry import stacked
 from napari_sightline.io.dicom_picture import Frame, Picture, frames_of, read_header
+from napari_sightline.io.dicom_privacy import private_words, scrubbed
 from napari_sightline.io.legend import Legend, as_labels, named_labels
 from napari_sightline.io.memory import check_memory
 from napari_sightline.io.quiet import quiet

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from napari_sightline.errors import BadInput
-from napari_sightline.io.dicom_files import Files, nameless, numbers, private_words, scrubbed, text
+from napari_sightline.io.dicom_elements import numbers, text
+from napari_sightline.io.dicom_files import Files
 from napari_sightline.io.dicom_picture import Frame, Picture, frames_of, read_header
+from napari_sightline.io.dicom_privacy import nameless, private_words, scrubbed
 
 __all__ = ["Series", "find_series"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from napari_sightline.io.dicom_files import numbers, text
+from napari_sightline.io.dicom_elements import numbers, text
 
 __all__ = ["SUV_TAGS", "suv_factor"]
 
