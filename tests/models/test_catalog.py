@@ -195,6 +195,22 @@ def test_a_full_disk_is_one_sentence(
     assert not (tmp_path / "model.pt").exists()
 
 
+def test_one_download_of_a_file_at_a_time(host: Host, tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    with FileLock(tmp_path / "model.pt.lock"), pytest.raises(BadInput, match="already"):
+        fetch([remote(host)], tmp_path)
+    assert host.ranges == []
+    assert fetch([remote(host)], tmp_path)[0].read_bytes() == CONTENT
+    assert names(tmp_path) == ["model.pt"]
+
+
+def test_a_folder_that_cannot_be_made(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(BadInput, match="cannot be written to"):
+        fetch([remote(host)], tmp_path / "file")
+
+
 def test_an_absurd_size_is_refused(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

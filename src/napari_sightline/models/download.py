@@ -13,8 +13,8 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,9 +115,37 @@ def fetch(
                 if progress is not None:
                     progress((start + share) / len(files), word)
 
-            _Download(file, target, tell, cancel or (lambda: False)).run()
+            with _alone(target):
+                _Download(file, target, tell, cancel or (lambda: False)).run()
         made.append(target)
     return made
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Let one process or thread at a time write a file."""
+    from filelock import FileLock, Timeout
+
+    path = target.with_name(target.name + ".lock")
+    lock = FileLock(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise BadInput(
+            f"{target.name!r} is being downloaded already; wait until that is done."
+        ) from error
+    except OSError as error:
+        raise BadInput(
+            f"{target.parent} cannot be written to ({error.strerror}); set SIGHTLINE_MODELS to "
+            "another folder."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+        with suppress(OSError):
+            path.unlink()
 
 
 class _Download:
@@ -138,7 +166,6 @@ class _Download:
         import requests
 
         try:
-            self.target.parent.mkdir(parents=True, exist_ok=True)
             failures = 0
             while True:
                 before = self._have()
