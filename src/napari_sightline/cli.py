@@ -54,7 +54,7 @@ Json = Annotated[Path | None, typer.Option("--json", help="Write the figures to 
 
 def main() -> None:
     """Run the command; a mistake of the user costs one sentence and exit code 2."""
-    if "bench" not in sys.argv:
+    if "bench" not in sys.argv or "attention" in sys.argv:
         # Threads that spin while they wait starve each other where cores are shared.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:

@@ -79,6 +79,8 @@ def attention(
     faithful: Annotated[
         bool, typer.Option("--faithful", help="Measure deletion and insertion against chance.")
     ] = False,
+    steps: Annotated[int, typer.Option(help="Steps of deletion and insertion.")] = 10,
+    randoms: Annotated[int, typer.Option(help="Random orders that say what chance gives.")] = 5,
     channel: Annotated[
         int | None, typer.Option(help="Channel or time point of a 4D image, from 0.")
     ] = None,
@@ -133,7 +135,7 @@ def attention(
     if labels is not None:
         facts["structures"] = _show_structures(everything, volume, labels)
     if faithful:
-        facts["faithful"] = _show_faithful(probe, answer)
+        facts["faithful"] = _show_faithful(probe, answer, randoms, steps)
     if out is not None:
         print(f"map      {save_map(out, answer, volume)}")
     if png is not None:
@@ -227,7 +229,7 @@ def _show_structures(answer: Any, volume: Volume, path: Path) -> dict[str, Any]:
     }
 
 
-def _show_faithful(probe: Probe, answer: Any) -> dict[str, Any]:
+def _show_faithful(probe: Probe, answer: Any, randoms: int, steps: int) -> dict[str, Any]:
     """Print deletion and insertion of the map, of gradients and of Grad-CAM, beside chance."""
     from napari_sightline.attention.faithful import faithfulness
     from napari_sightline.attention.gradcam import seg_grad_cam
@@ -239,7 +241,7 @@ def _show_faithful(probe: Probe, answer: Any) -> dict[str, Any]:
         run = run_with_gradients(probe)
         maps: dict[str, Any] = {"this map": answer, "gradient": run.saliency}
         maps["Seg-Grad-CAM"] = seg_grad_cam(probe, run.mask)
-        found = faithfulness(probe, maps, run.mask, progress=tell)
+        found = faithfulness(probe, maps, run.mask, randoms, steps, progress=tell)
     made = table("Faithfulness", "order", "deletion (low)", "insertion (high)", "agreement")
     areas: dict[str, Any] = {}
     for name, curve in found.maps.items():
@@ -251,7 +253,7 @@ def _show_faithful(probe: Probe, answer: Any) -> dict[str, Any]:
             areas[name]["agreement"] = pair
     deletion, insertion = found.random_area("deletion"), found.random_area("insertion")
     spread = [f"{mean:.3f} ± {sd:.3f}" for mean, sd in (deletion, insertion)]
-    made.add_row(f"chance ({len(found.random)} orders)", *spread, "")
+    made.add_row(f"chance, {len(found.random)} times", *spread, "")
     areas["chance"] = {"deletion": deletion[0], "insertion": insertion[0]}
     show(made)
     return areas

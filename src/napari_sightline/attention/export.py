@@ -131,8 +131,8 @@ def draw_heads(
 ) -> Image.Image:
     """Draw each head over the axial slice through a voxel.
 
-    What was not seen stays grey; the stronger the attention, the brighter and the denser its
-    colour. The green cross is the voxel that was asked.
+    What was not seen lies outside the frame; the stronger the attention, the brighter and the
+    denser its colour. The green cross is the voxel that was asked.
 
     Parameters
     ----------
@@ -173,7 +173,8 @@ def draw_heads(
     )
     pen.text((GAP, 8), f"{answer.query} · {answer.model}", _INK, font)
     scaled = "one scale" if same_scale else "a scale for each"
-    said = f"{answer.block} · axial slice {slice_} · {answer.unit}, {scaled} · grey: not seen"
+    said = f"{answer.block} · axial slice {slice_} · {answer.unit}, {scaled}"
+    said += " · outside the frame: not seen"
     pen.text((GAP, 34), said, _FAINT, small)
     tops = [float(np.nanmax(m)) if np.isfinite(m).any() else 1.0 for m in maps]
     for number, (values, top) in enumerate(zip(maps, tops, strict=True)):
@@ -184,6 +185,13 @@ def draw_heads(
         x = GAP + (number % columns) * (TILE + GAP) + (TILE - size[0]) // 2
         y = HEAD + (number // columns) * (TILE + 28 + GAP)
         picture.paste(tile, (x, y + 24))
+        _outline(
+            pen,
+            np.isfinite(values),
+            x,
+            y + 24,
+            (size[0] / values.shape[1], size[1] / values.shape[0]),
+        )
         share = f", padding {100 * float(answer.padding[number]):.0f} %"
         lost = share if answer.padding[number] > 0.005 else ""
         text = f"{answer.heads[number]} · largest {tops[number]:.3g}{lost}"
@@ -218,6 +226,22 @@ def _blend(grey: npt.NDArray[np.float64], values: npt.NDArray[np.floating]) -> C
     seen = np.isfinite(values)
     share = np.where(seen, 0.25 + 0.6 * np.nan_to_num(values).clip(0, 1), 0)[..., None]
     return np.asarray(base * (1 - share) + colours(values) * share, np.uint8)
+
+
+def _outline(
+    pen: object, seen: npt.NDArray[np.bool_], x: float, y: float, step: tuple[float, float]
+) -> None:
+    """Frame what was seen, so that "seen, near zero" and "not seen" differ."""
+    if not seen.any():
+        return
+    rows, columns = (np.flatnonzero(seen.any(axis)) for axis in (1, 0))
+    corners = (
+        x + columns[0] * step[0],
+        y + rows[0] * step[1],
+        x + (columns[-1] + 1) * step[0] - 1,
+        y + (rows[-1] + 1) * step[1] - 1,
+    )
+    pen.rectangle(corners, outline=_FAINT)  # type: ignore[attr-defined]
 
 
 def _cross(pen: object, x: float, y: float) -> None:
