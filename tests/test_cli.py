@@ -264,7 +264,9 @@ def test_train_passes_its_options_on(
     )
 
 
-@pytest.mark.parametrize("page", ["command-line.md", "evaluation.md"])
+@pytest.mark.parametrize(
+    "page", ["command-line.md", "evaluation.md", "automatic.md", "training_automatic.md"]
+)
 def test_documented_options_exist(repository: Path, page: str) -> None:
     import re
 
