@@ -225,6 +225,23 @@ class TestGrids:
             found.probabilities[1, :, 4, 4], low + at * (high - low), atol=2e-3
         )
 
+    @pytest.mark.parametrize("factor", [0.31, 0.77, 1.0, 1.6, 3.3])
+    def test_resampling_a_slab_at_a_time_is_that_of_the_whole(self, factor: float) -> None:
+        from napari_sightline.segment.resample import Grid, resample
+
+        volume = scan((34, 15, 18))
+        spacing = (factor, 1.0, 1.0)
+        made = model((12, 10, 8), spacing=spacing)
+        grid = Grid.of(volume.shape, volume.spacing, spacing)
+        working = Volume.from_array(resample(volume.data, grid.taps), spacing=spacing)
+        logits = reference(working, made, 0.5)
+        expected = resample(logits.softmax(0).numpy(), grid.back)
+        found = run(volume, made, probabilities=True)
+        assert found.probabilities is not None
+        np.testing.assert_allclose(found.probabilities, expected, atol=2e-3)
+        labels = run(volume, made).labels
+        assert (labels == expected.argmax(0)).mean() >= 0.999
+
     def test_slabs_come_in_order_and_cover_the_scan(self) -> None:
         for orientation in ("RAS", "SPL", "IAR"):
             volume, made = scan((21, 50, 17)), model(orientation=orientation, spacing=(1.3,) * 3)
@@ -239,7 +256,27 @@ class TestGrids:
             assert (covered == 1).all()
             assert np.array_equal(shown, found.labels)
 
-    def test_memory_follows_the_window(self) -> None:
+    @pytest.mark.parametrize("spacing", [None, (1.3, 0.7, 1.0)])
+    def test_memory_follows_the_window(self, spacing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The sums that are held never reach more than a window along the sweep."""
+        from napari_sightline.segment import automatic
+
+        held: list[int] = []
+
+        class Counting(automatic.SlabSums):
+            def add(self, *arguments: Any) -> None:
+                super().add(*arguments)
+                held.append(sum(block.numel() for block in self._blocks.values()))
+
+        monkeypatch.setattr(automatic, "SlabSums", Counting)
+        found = run(scan((20, 30, 160)), model(spacing=spacing, orientation="PLS"))
+        assert found.windows > 50
+        rest = 20 * 30 if spacing is None else round(20 / 1.0) * round(30 / 1.3)
+        planes = max(held) / (4 * rest)
+        # Where grids are one, columns are done with while a sweep goes on.
+        assert planes <= (10 if spacing is None else 13)
+
+    def test_the_sweep_goes_along_the_longest_axis(self) -> None:
         made = model((16, 16, 16))
         windows = Windows.over((400, 40, 40), made.spec.roi, 0.5)
         assert windows.sweep_axis() == 0
@@ -270,8 +307,8 @@ class TestAir:
         assert one.skipped == four.skipped
 
     def test_two_values_in_one_batch(self) -> None:
-        data = np.zeros((12, 12, 96), np.float32)
-        data[..., 48:] = 1
+        data = np.zeros((24, 24, 24), np.float32)
+        data[..., 12:] = 1
         made = model(overlap=0.0)
         for batch in (1, 3, 8):
             found = run(Volume.from_array(data), made, batch=batch, probabilities=True)

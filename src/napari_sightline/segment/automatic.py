@@ -8,7 +8,7 @@ weights.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +26,10 @@ from napari_sightline.segment.frame import Frame, window_affine, working_spacing
 from napari_sightline.segment.resample import Grid
 from napari_sightline.segment.runner import Runner, Waiting, WindowTap
 from napari_sightline.segment.scaling import Scaling
-from napari_sightline.segment.slabs import SlabReader, SlabSums, SlabWriter, Sweep, constant
+from napari_sightline.segment.slabs import SlabReader, Sweep, constant
+from napari_sightline.segment.sums import SlabSums
 from napari_sightline.segment.windows import Windows, importance_map
+from napari_sightline.segment.writers import PlainWriter, SlabWriter
 from napari_sightline.volume import Volume
 
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -227,17 +229,21 @@ class _Run:
         sums = runner.guarded(
             lambda: SlabSums(spec.outputs, sweep, weights, runner.footing.sums, means)
         )
-        writer = SlabWriter(sums, sweep, spec.overlapping, whole)
+        writer: SlabWriter | PlainWriter = PlainWriter(sums)
+        if means:
+            writer = SlabWriter(sums, sweep, spec.overlapping, whole)
         even = 0.5 if means else 0.0  # a probability, or a logit, that decides for neither
         views = [None if a is None else sweep.view(a) for a in (labels, chances, unsure)]
         starts, ends = sweep.starts(), sweep.sorted(sweep.windows.padded)
         self.first = time.perf_counter()
         for k, start in enumerate(starts[0]):
-            self._windows(runner, reader, sums, start)
             final = starts[0][k + 1] if k + 1 < len(starts[0]) else ends[0]
             before = writer.written
-            for low, high, box, chance in writer.finished(final):
-                self._write(views, (slice(low, high), *box), chance, even)
+            for columns in self._windows(runner, reader, sums, start):
+                for planes, box, chance in writer.rows(final, columns):
+                    self._write(views, (planes, *box), chance, even)
+            for planes, box, chance in writer.finished(final):
+                self._write(views, (planes, *box), chance, even)
             if writer.written > before and on_slab is not None:
                 where = sweep.box(before, writer.written)
                 on_slab(Slab(where, labels[(..., *where)]))
@@ -268,20 +274,20 @@ class _Run:
             found.append(Place(self.spec.roi, affine))
         return found
 
-    def _windows(self, runner: Runner, reader: SlabReader, sums: SlabSums, start: int) -> None:
-        """Pass the windows that begin at one plane of the sweep."""
+    def _windows(
+        self, runner: Runner, reader: SlabReader, sums: SlabSums, start: int
+    ) -> Iterator[int]:
+        """Pass the windows that begin at one plane; yield the columns that each row completes."""
         roi, starts = self.sweep.sorted(self.spec.roi), self.sweep.starts()
         slab = reader.read(start, start + roi[0])
-        waiting: list[Waiting] = []
-        for b in starts[1]:
+        for b, following in zip(starts[1], (*starts[1][1:], None), strict=True):
+            waiting: list[Waiting] = []
             for c in starts[2]:
                 part = slab[:, :, b : b + roi[1], c : c + roi[2]]
                 value = constant(part) if self.skip_air else None
                 waiting.append(Waiting((start, b, c), self.sweep.to_network(part), value))
-                if len(waiting) >= runner.footing.batch:
-                    self._pass(runner, waiting, sums)
-                    waiting = []
-        self._pass(runner, waiting, sums)
+            self._pass(runner, waiting, sums)
+            yield b + roi[1] if following is None else following
 
     def _pass(self, runner: Runner, waiting: list[Waiting], sums: SlabSums) -> None:
         """Pass windows through the network and add them up, with less memory where it runs out."""

@@ -22,6 +22,9 @@ from napari_sightline.segment.device import (
     release,
 )
 
+#: Values for which the logits of a flat window are kept.
+_FLAT_KEPT = 2
+
 
 class WindowTap(Protocol):
     """Whoever wants to see what a network did with a window."""
@@ -83,8 +86,8 @@ class Runner:
         #: Gives a tap the places of windows by their starts.
         self.places: Callable[[list[tuple[int, int, int]]], list[object]] | None = None
         self.skipped = 0
-        # Logits of a window that holds one value only, and that value.
-        self._flat: tuple[tuple[float, ...], Tensor] | None = None
+        # Logits of windows that hold one value only, by that value; few, since each is large.
+        self._flat: dict[tuple[float, ...], Tensor] = {}
         self.guarded(
             lambda: self.network.to(self.footing.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         )
@@ -113,30 +116,31 @@ class Runner:
 
     def logits(self, part: list[Waiting]) -> list[Tensor]:
         """Logits of each window; those that hold one value only share theirs."""
-        flat = self._flat
         new: list[Waiting] = []
         for one in part:
             if one.value is None or (
-                (flat is None or one.value != flat[0]) and one.value not in [n.value for n in new]
+                one.value not in self._flat and one.value not in [n.value for n in new]
             ):
                 new.append(one)
-        results: dict[int, Tensor] = {}
+        shared = dict(self._flat)
+        computed: dict[int, Tensor] = {}
         if new:
             batch = torch.stack([one.voxels for one in new])
-            computed = self._measured(batch, [one.start for one in new])
-            for one, logits in zip(new, computed, strict=True):
-                results[id(one)] = logits
+            for one, logits in zip(
+                new, self._measured(batch, [one.start for one in new]), strict=True
+            ):
+                computed[id(one)] = logits
                 if one.value is not None:
-                    self._flat = (one.value, logits.clone())
+                    shared[one.value] = logits.clone()
+        self._flat = dict(list(shared.items())[-_FLAT_KEPT:])
         found = []
         for one in part:
-            if id(one) not in results:
-                same = [n for n in new if n.value == one.value]
-                shared = results[id(same[0])] if same else flat[1] if flat else None
-                assert shared is not None
-                results[id(one)] = shared
+            if id(one) in computed:
+                found.append(computed[id(one)])
+            else:
+                assert one.value is not None
+                found.append(shared[one.value])
                 self.skipped += 1
-            found.append(results[id(one)])
         return found
 
     def _measured(self, batch: Tensor, starts: list[tuple[int, int, int]]) -> Tensor:
@@ -186,7 +190,7 @@ class Runner:
         self.sizing = False
         self.note(sentence)
         if self.footing.device != before:
-            self._flat = None
+            self._flat = {}
             if self.precision == "bf16":
                 self.precision = "fp32"
             self.network.to(self.footing.device)
