@@ -1,0 +1,241 @@
+"""What is computed about a map beside the map: structures, faithfulness, uncertainty, bias.
+
+All of it takes longer than a query, so it runs on a thread of its own, once the cursor rests.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
+
+from napari_sightline.errors import BadInput, SightlineError
+from napari_sightline.viewer.attention.control import AttentionControl
+from napari_sightline.viewer.attention.plots import Bar
+from napari_sightline.viewer.attention.state import Shown
+from napari_sightline.viewer.bridge import KEY, bare
+from napari_sightline.viewer.case import voxels
+from napari_sightline.viewer.worker import Job
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+    from napari.viewer import Viewer
+
+    from napari_sightline.attention.structure import StructureTable
+
+#: Milliseconds that the cursor rests before structures are counted.
+REST = 250
+_SHOWN_BARS = 9
+
+
+class Extras(QObject):
+    """Computes what the panel's lower pages show.
+
+    Signals
+    -------
+    structures(list of Bar, str)
+        Attention by structure, or why there is none.
+    trusted(str, Faithfulness or None)
+        How faithful the map is.
+    kernel(array or None, str)
+        A head's relative position bias.
+    uncertain(bool, str)
+        Whether the layer of uncertainty is there, and a sentence.
+    """
+
+    structures = Signal(object, str)
+    trusted = Signal(str, object)
+    kernel = Signal(object, str)
+    uncertain = Signal(bool, str)
+
+    def __init__(self, viewer: Viewer, control: AttentionControl) -> None:
+        super().__init__(control)
+        self._viewer, self._control = bare(viewer), control
+        self._body: tuple[Any, Any] | None = None
+        self._entropy: tuple[Any, Any, Any] | None = None
+        self._bars_wanted = False
+        self.rested = QTimer(self)
+        self.rested.setSingleShot(True)
+        self.rested.setInterval(REST)
+
+    def _submit(
+        self, kind: str, work: Callable[[Job[Any]], Any], done: Callable[[Any], None], failed: Any
+    ) -> None:
+        control = self._control
+        for job in control.heavy.jobs:
+            if job.kind == kind:
+                job.forget()
+        image = control.image
+
+        def still() -> bool:
+            return control.image is image
+
+        control.heavy.submit(
+            Job(
+                work,
+                lambda result: done(result) if still() else None,
+                lambda error: failed(_sentence(error)) if still() else None,
+                kind,
+            )
+        )
+
+    # ---- structures
+
+    def count(self, shown: Shown | None) -> None:
+        """Count the attention of a map in each structure."""
+        control = self._control
+        if shown is None or control.image is None or control._asker is None:
+            self.structures.emit([], "")
+            return
+        if shown.merged is None:
+            tokens, mean = shown.answer.tokens, shown.answer.weights.mean(0)  # type: ignore[union-attr]
+            bars = [Bar(name, float(w)) for name, w in zip(tokens.names, mean, strict=True)]
+            bars.sort(key=lambda bar: -bar.share)
+            self.structures.emit(bars[:_SHOWN_BARS], "Attention on each prompt, mean of the heads.")
+            return
+        answer, asker = shown.merged, control._asker
+        layer = self._labels()
+
+        def work(job: Job[Any]) -> StructureTable:
+            from napari_sightline.attention.structure import body_mask, by_structure
+
+            volume = asker.volume()
+            if self._body is None or self._body[0]() is not volume:
+                self._body = weakref.ref(volume), body_mask(volume)
+            labels = voxels(layer, volume)
+            names = {} if layer is None else dict(layer.metadata.get(KEY, {}).get("names", {}))
+            return by_structure(answer, volume, labels, names, self._body[1])
+
+        what = layer.name if layer is not None else "no labels: organs are not told apart"
+        self._submit(
+            "structures", work, partial(self._counted, what), partial(self.structures.emit, [])
+        )
+
+    def _labels(self) -> Labels | None:
+        """Labels that tell structures apart: the prompt panel's, or any on the same grid."""
+        from napari.layers import Labels
+
+        case = self._control.case
+        if case is not None and case.labels is not None and any(r.ml for r in case.state.rows):
+            return case.labels
+        image = self._control.image
+        for layer in reversed(self._viewer.layers):
+            if not isinstance(layer, Labels) or layer.data.shape != image.data.shape:
+                continue
+            same = np.allclose(layer.scale, image.scale)
+            if same and np.allclose(layer.translate, image.translate) and np.any(layer.data):
+                return bare(layer)
+        return None
+
+    def _counted(self, what: str, table: StructureTable) -> None:
+        bars = []
+        for name, share, even in zip(table.names, table.shares[0], table.volumes, strict=True):
+            if share >= 0.002 or (np.isfinite(even) and even >= 0.02):
+                bars.append(Bar(name, float(share), float(even), _colour(name)))
+        bars.sort(key=lambda bar: -bar.share)
+        words = f"Share of the attention ({what}); grey: where it would be if it were even."
+        self.structures.emit(bars[:_SHOWN_BARS], words)
+
+    # ---- uncertainty
+
+    def show_uncertainty(self, on: bool, jump: bool = False) -> None:
+        """Show or hide the mask's uncertainty, and go to its largest, if wanted."""
+        control = self._control
+        if control.layers is None or control.image is None:
+            self.uncertain.emit(False, "Open a scan first.")
+            return
+        if not on and not jump:
+            control.layers.clear_uncertainty()
+            self.uncertain.emit(False, "")
+            return
+        try:
+            update = control.update()
+        except SightlineError as error:
+            control.layers.clear_uncertainty()
+            self.uncertain.emit(False, str(error))
+            return
+
+        def work(job: Job[Any]) -> Any:
+            from napari_sightline.attention.uncertainty import entropy_of_logits, most_uncertain
+
+            if update.logits is None:
+                raise BadInput("This mask has no probabilities; click once more.")
+            entropy = entropy_of_logits(update.logits)
+            return entropy, update.box, most_uncertain(entropy, update.box) if jump else None
+
+        def done(result: Any) -> None:
+            if control.layers is None:
+                return
+            entropy, box, place = result
+            if on:
+                control.layers.show_uncertainty(entropy, box, control.settings)
+            words = ""
+            if place is not None:
+                self._go(place)
+                where = ", ".join(f"{v:.0f}" for v in place)
+                words = f"Most uncertain at voxel ({where}): look there, and click if it is wrong."
+            self.uncertain.emit(on, words)
+
+        def failed(words: str) -> None:
+            if control.layers is not None:
+                control.layers.clear_uncertainty()
+            self.uncertain.emit(False, words)
+
+        self._submit("uncertainty", work, done, failed)
+
+    def _go(self, place: tuple[float, float, float]) -> None:
+        """Show the slices through a voxel, with it in the middle if it was out of sight."""
+        from napari_sightline.viewer.bridge import to_world
+
+        image = self._control.image
+        world = to_world(image) @ [*place, 1.0]
+        k = min(image.ndim, 3)
+        dims = self._viewer.dims
+        for axis in range(k):
+            dims.set_point(dims.ndim - k + axis, float(world[3 - k + axis]))
+        camera = self._viewer.scene.camera
+        shown = [float(world[:3][axis - (dims.ndim - 3)]) for axis in dims.displayed[-2:]]
+        camera.center = (*tuple(camera.center)[:-2], *shown)
+
+    # ---- the bias of Swin's heads
+
+    def show_bias(self) -> None:
+        """Show the relative position bias of the chosen block and head."""
+        control = self._control
+        try:
+            one = control.recorded()
+            from napari_sightline.attention.kernels import bias_kernels
+            from napari_sightline.viewer.attention.asking import block_number
+
+            number = block_number(one, control.settings)
+            kernels = bias_kernels(one, number)
+        except SightlineError as error:
+            self.kernel.emit(None, str(error))
+            return
+        heads = [h for h in control.settings.heads if h < len(kernels)]
+        head = heads[0] if heads else 0
+        self.kernel.emit(
+            kernels[head],
+            f"What head {head + 1} adds for a token so far away (offset 0 in the middle), whatever "
+            "the picture shows: orange adds, blue takes away.",
+        )
+
+
+def _colour(name: str) -> tuple[int, int, int] | None:
+    from napari_sightline.anatomy import by_name
+
+    found = by_name(name)
+    return None if found is None else found.colour
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, SightlineError):
+        return str(error)
+    return f"That failed ({type(error).__name__}: {error})."
+
+
+__all__ = ["Extras"]
