@@ -37,8 +37,15 @@ def _side(call: Call, settings: Settings) -> object:
     return place.queries if settings.direction == "to" else place.keys
 
 
+def _other(call: Call, settings: Settings) -> object:
+    place = call.placement
+    return place.keys if settings.direction == "to" else place.queries
+
+
 def block_number(one: Pass, settings: Settings) -> int:
-    """Number of the chosen block; of the last that fits where the chosen one does not.
+    """Find the number of the chosen block.
+
+    Where the chosen one does not fit, the last one that fits and has a map on the image.
 
     Raises
     ------
@@ -52,7 +59,8 @@ def block_number(one: Pass, settings: Settings) -> int:
     for number in fitting:
         if one.calls[number].module == settings.block:
             return number
-    return fitting[-1]
+    drawn = [n for n in fitting if isinstance(_other(one.calls[n], settings), TokenGrid)]
+    return (drawn or fitting)[-1]
 
 
 def _none(one: Pass, mode: Mode) -> str:

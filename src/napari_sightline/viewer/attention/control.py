@@ -23,7 +23,8 @@ from napari_sightline.viewer.attention.layering import Layers
 from napari_sightline.viewer.attention.runs import run_prompt, run_window
 from napari_sightline.viewer.attention.sources import Clicks, new_tap
 from napari_sightline.viewer.attention.state import Position, Settings, Shown
-from napari_sightline.viewer.attention.thumbnails import Look, Pictures
+from napari_sightline.viewer.attention.thumbnails import Look as Slice
+from napari_sightline.viewer.attention.thumbnails import Pictures
 from napari_sightline.viewer.attention.work import Asker
 from napari_sightline.viewer.bridge import bare, frame, slice_at, source, voxel_at
 from napari_sightline.viewer.case import Case, case_of
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from napari_sightline.attention.tap import Tap
     from napari_sightline.models.segmenter import Segmenter
     from napari_sightline.segment.interactive import MaskUpdate
+    from napari_sightline.viewer.attention.judge import Look
 
 _log = logging.getLogger(__name__)
 #: Milliseconds from a wish to its query: moves of the mouse that arrive together count as one.
@@ -192,8 +194,10 @@ class AttentionControl(QObject):
         """Take the place of the cursor, in the viewer's world."""
         if self.image is None or self._viewer.dims.ndisplay != 2:
             return
-        self.cursor = voxel_at(self.image, position, self._viewer.dims.units, displayed)
-        if self.settings.mode == "cursor":
+        place = voxel_at(self.image, position, self._viewer.dims.units, displayed)
+        a, b, c = (float(v) for v in np.rint(place))
+        moved, self.cursor = (a, b, c) != self.cursor, (a, b, c)
+        if moved and self.settings.mode == "cursor":
             self.ask()
 
     def pin(self) -> None:
@@ -284,8 +288,15 @@ class AttentionControl(QObject):
             return  # asked again when that one is done
         self._wish = False
         settings, position = self.settings, self.position
+        worker, look = self.worker, None
         try:
             one = self.recorded()
+            if settings.mode == "relevance":
+                # Runs the model, with gradients: never before the queries.
+                worker, look = self.heavy, self.look()
+                for job in worker.jobs:
+                    if job.kind == "relevance":
+                        job.forget()
             if settings.mode == "prompt":
                 names = _prompts(one)
                 if names and settings.prompt not in names:
@@ -294,12 +305,13 @@ class AttentionControl(QObject):
         except SightlineError as error:
             self._fault(error)
             return
-        job = Job(partial(self._asker.ask, one, settings, position, self._view()), kind="ask")
+        kind = "ask" if look is None else "relevance"
+        job = Job(partial(self._asker.ask, one, settings, position, self._view(), look), kind=kind)
         job.done = partial(self._draw, self._context)
         job.failed = partial(self._failed, self._context)
-        self.worker.submit(job)
+        worker.submit(job)
 
-    def _view(self) -> tuple[Look, Any]:
+    def _view(self) -> tuple[Slice, Any]:
         """Take what the thumbnails need from the viewer."""
         dims, image = self._viewer.dims, self.image
         axis, index = slice_at(image, dims.point, dims.order, dims.units)
@@ -308,7 +320,7 @@ class AttentionControl(QObject):
             axis, rows, columns = 0, 1, 2
         low, high = (float(v) for v in image.contrast_limits)
         up = str(self._viewer.scene.camera.orientation2d[0]) == "up"
-        look = Look(axis, index, rows, columns, up, (low, high), self.settings.opacity)
+        look = Slice(axis, index, rows, columns, up, (low, high), self.settings.opacity)
         return look, self.settings.colormap
 
     def _draw(self, context: int, result: tuple[Shown, Pictures | None]) -> None:
@@ -355,6 +367,31 @@ class AttentionControl(QObject):
         if self.layers is not None:
             self.layers.blank()
         self.answered.emit(None, None)
+
+    def look(self) -> Look:
+        """All that is needed to run the source's model again.
+
+        Raises
+        ------
+        BadInput
+            Where there is no pass, or its model is not at hand.
+        """
+        from napari_sightline.viewer.attention.judge import Look
+
+        one, case = self.recorded(), self.case
+        if self.settings.source == "automatic" or (
+            self.settings.source == "own" and self._own_update is None
+        ):
+            for segmenter in self.segmenters.values():
+                if segmenter.network is one.network:
+                    return Look(one, segmenter, None, self.position)
+            raise BadInput("The model of this pass is not at hand; open its file under 'model'.")
+        model = self._embedded if self.settings.source == "own" or case is None else None
+        model = model or (case.session.model if case is not None else None)
+        update = self.update()
+        if model is None or getattr(model, "network", None) is not one.network:
+            raise BadInput("The model of this pass is gone; run it again.")
+        return Look(one, model, update.region, self.position)
 
     # ---- runs of its own
 

@@ -17,6 +17,7 @@ from napari_sightline.errors import BadInput, SightlineError
 from napari_sightline.viewer.attention.control import AttentionControl
 from napari_sightline.viewer.attention.plots import Bar
 from napari_sightline.viewer.attention.state import Shown
+from napari_sightline.viewer.attention.words import CAVEAT
 from napari_sightline.viewer.bridge import KEY, bare
 from napari_sightline.viewer.case import voxels
 from napari_sightline.viewer.worker import Job
@@ -56,8 +57,7 @@ class Extras(QObject):
         super().__init__(control)
         self._viewer, self._control = bare(viewer), control
         self._body: tuple[Any, Any] | None = None
-        self._entropy: tuple[Any, Any, Any] | None = None
-        self._bars_wanted = False
+        self._judged: Shown | None = None
         self.rested = QTimer(self)
         self.rested.setSingleShot(True)
         self.rested.setInterval(REST)
@@ -200,6 +200,44 @@ class Extras(QObject):
         camera = self._viewer.scene.camera
         shown = [float(world[:3][axis - (dims.ndim - 3)]) for axis in dims.displayed[-2:]]
         camera.center = (*tuple(camera.center)[:-2], *shown)
+
+    # ---- how far to trust it
+
+    def show_trust(self) -> None:
+        """Say that the map on the screen was not measured, unless it is the one that was."""
+        if self._control.shown is None or self._control.shown is not self._judged:
+            self.trusted.emit(f"{CAVEAT} Deletion and insertion of this map: not measured.", None)
+
+    def measure(self) -> None:
+        """Measure deletion and insertion of the map on the screen, against random orders."""
+        control = self._control
+        shown, asker = control.shown, control._asker
+        if shown is None or shown.merged is None or asker is None:
+            self.trusted.emit("There is no map on the image to measure; ask for one first.", None)
+            return
+        answer = shown.merged
+        if answer.unit.startswith("entropy"):
+            self.trusted.emit("Choose mean or max: entropy over heads ranks no places.", None)
+            return
+        try:
+            look = control.look()
+        except SightlineError as error:
+            self.trusted.emit(str(error), None)
+            return
+
+        def work(job: Job[Any]) -> Any:
+            from napari_sightline.viewer.attention.judge import faithfulness_of
+
+            return faithfulness_of(look, answer, asker.volume(), job)
+
+        def done(found: Any) -> None:
+            from napari_sightline.viewer.attention.judge import verdict
+
+            self._judged = shown
+            self.trusted.emit(f"{CAVEAT} {verdict(found)}", found)
+
+        self.trusted.emit("Measuring: the model runs on blurred copies of its window …", None)
+        self._submit("measure", work, done, lambda said: self.trusted.emit(said, None))
 
     # ---- the bias of Swin's heads
 

@@ -84,7 +84,7 @@ def smooth(layer: Any, on: bool) -> None:
 def on_image(
     image: Image, values: Array, step: Position, origin: Position
 ) -> tuple[Array, dict[str, Any]]:
-    """Data of a layer, and the attributes that put it on an image's last axes.
+    """Give data of a layer, and the attributes that put it on an image's last axes.
 
     Of a map over a picture with two axes the plane is taken that holds the picture.
     """
@@ -155,7 +155,6 @@ def draw_lines(viewer: Viewer, image: Image, layer: Any, start: Position, ends: 
                 edge_color=[WINDOW],
                 edge_width=0.6,
                 vector_style="line",
-                out_of_slice_display=True,
                 opacity=0.9,
                 metadata={OVERLAY: {"step": (1.0,) * 3, "origin": (0.0,) * 3}},
                 **grid_like(image),

@@ -7,20 +7,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
 
+import numpy as np
 from napari.utils.notifications import show_info
-from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtGui import QColor, QHideEvent, QShowEvent
-from qtpy.QtWidgets import QFileDialog, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QDockWidget,
+    QFileDialog,
+    QMainWindow,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
-from napari_sightline.errors import SightlineError
 from napari_sightline.viewer.attention.control import EMBEDDED, AttentionControl
 from napari_sightline.viewer.attention.details import BIAS, STRUCTURES, TRUST
 from napari_sightline.viewer.attention.extras import Extras
+from napari_sightline.viewer.attention.plots import ACCENT, OTHER
 from napari_sightline.viewer.attention.state import Shown
 from napari_sightline.viewer.attention.view import OPEN_MODEL, AttentionView
 from napari_sightline.viewer.attention.words import caption, scale_words
 from napari_sightline.viewer.attention.work import colours_of
-from napari_sightline.viewer.bridge import bare, is_scan
+from napari_sightline.viewer.bridge import bare, is_scan, slice_at
 from napari_sightline.viewer.keys import KeyRing
 from napari_sightline.viewer.worker import Job
 
@@ -38,6 +46,8 @@ KEYS = {
     RUN: "run the model at the cursor",
 }
 _REST = 250
+#: Pixels of a window that has room for two panels side by side.
+_WIDE = 1500
 
 
 class AttentionPanel(QWidget):
@@ -63,9 +73,10 @@ class AttentionPanel(QWidget):
         layout.addWidget(self.view)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self._images: list[Any] = []
-        self._awake = self._docked = False
+        self._awake = self._docked = self._arranged = False
         self._fault = ""
         self._pixel: Any = None
+        self._slice: Any = None
         # Weakly: what napari keeps must not keep the panel.
         self._keys = KeyRing(
             self._viewer,
@@ -97,6 +108,7 @@ class AttentionPanel(QWidget):
         view.scale_changed.connect(
             lambda changes: control.set(scale=replace(control.settings.scale, **changes))
         )
+        view.all_heads_asked.connect(lambda: control.set(heads=()))
         view.run_asked.connect(control.run)
         view.pin_asked.connect(control.pin)
         view.keep_asked.connect(self.keep)
@@ -113,7 +125,7 @@ class AttentionPanel(QWidget):
         control.told.connect(self._tell)
         control.heavy.progressed.connect(view.show_progress)
         extras.structures.connect(view.details.show_bars)
-        extras.trusted.connect(view.details.show_trust)
+        extras.trusted.connect(self._on_trust)
         extras.kernel.connect(view.details.show_kernel)
         extras.uncertain.connect(view.details.show_uncertain)
 
@@ -158,7 +170,26 @@ class AttentionPanel(QWidget):
         """Listen again."""
         super().showEvent(event)
         self._docked = True
+        if not self._arranged:
+            self._arranged = True
+            QTimer.singleShot(0, _weak(self._make_room))
         self.wake()
+
+    def _make_room(self) -> None:
+        """Stand beside another panel where the window is wide, so that both can be read."""
+        dock = self.parentWidget()
+        main = None if dock is None else dock.parentWidget()
+        if not isinstance(dock, QDockWidget) or not isinstance(main, QMainWindow):
+            return
+        area = main.dockWidgetArea(dock)
+        above = [
+            other
+            for other in main.findChildren(QDockWidget)
+            if other is not dock and other.isVisible() and not other.isFloating()
+        ]
+        above = [other for other in above if main.dockWidgetArea(other) == area]
+        if above and main.width() >= _WIDE:
+            main.splitDockWidget(above[0], dock, Qt.Orientation.Horizontal)
 
     def hideEvent(self, event: QHideEvent | None) -> None:
         """Do not record what the user cannot see us record."""
@@ -207,6 +238,12 @@ class AttentionPanel(QWidget):
     def _on_slice(self, _: Any = None) -> None:
         control, dims = self.control, self._viewer.dims
         control.follow_frame()
+        shown = None
+        if control.image is not None:
+            shown = slice_at(control.image, dims.point, dims.order, dims.units), dims.ndisplay
+        if shown == self._slice:  # our own layers make napari say so again
+            return
+        self._slice = shown
         if control.cursor is not None and dims.ndisplay == 2 and self._pixel is not None:
             # The mouse rests, the slice changes: the cursor is on another voxel.
             position = list(self._viewer.cursor.position)
@@ -343,6 +380,20 @@ class AttentionPanel(QWidget):
         text = caption(shown, self.control.settings)
         if self.view.caption.text() != text:
             self.view.caption.setText(text)
+
+    def _on_trust(self, words: str, found: Any) -> None:
+        curves = []
+        if found is not None:
+            mine = found.maps["map"]
+            chance = np.mean([c.deletion for c in found.random], 0)
+            back = np.mean([c.insertion for c in found.random], 0)
+            curves = [
+                ("deletion", mine.share, mine.deletion, OTHER, False),
+                ("insertion", mine.share, mine.insertion, ACCENT, False),
+                ("chance", mine.share, chance, OTHER, True),
+                ("", mine.share, back, ACCENT, True),
+            ]
+        self.view.details.show_trust(words, curves)
 
     def _on_rest(self) -> None:
         """Compute what takes longer, once the cursor rests."""

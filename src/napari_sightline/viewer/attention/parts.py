@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ def button(text: str, tip: str, signal: Any) -> QPushButton:
     """Push button that asks for something."""
     made = QPushButton(text)
     made.setToolTip(tip)
+    made.setMinimumWidth(40)
     made.clicked.connect(lambda: signal.emit())
     return made
 
@@ -39,6 +40,7 @@ def toggle(text: str, tip: str) -> QPushButton:
     made = QPushButton(text)
     made.setCheckable(True)
     made.setToolTip(tip)
+    made.setMinimumWidth(40)
     return made
 
 
@@ -48,7 +50,7 @@ def choice(tip: str, words: Sequence[str] = ()) -> QComboBox:
     made.setToolTip(tip)
     made.addItems(list(words))
     made.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    made.setMinimumContentsLength(8)
+    made.setMinimumContentsLength(5)
     return made
 
 
@@ -128,8 +130,8 @@ class Heads(QWidget):
             self._group.removeButton(unused)
             self._grid.removeWidget(unused)
             unused.deleteLater()
-        for head, made in enumerate(self.buttons):
-            made.setChecked(head in chosen)
+        for head, kept in enumerate(self.buttons):
+            kept.setChecked(head in chosen)
 
     def show_pictures(self, pictures: Pictures | None) -> None:
         """Show a picture of each head; None where there are none."""
@@ -159,7 +161,7 @@ def pixmap(picture: Any) -> QPixmap:
     """Turn ``(h, w, 3)`` uint8 into a pixmap."""
     data = np.ascontiguousarray(picture)
     height, width, _ = data.shape
-    shown = QImage(data.data, width, height, 3 * width, QImage.Format.Format_RGB888)
+    shown = QImage(data.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888)
     return QPixmap.fromImage(shown.copy())
 
 
@@ -199,6 +201,3 @@ class ColourBar(QWidget):
         for text, side in zip(self.texts, sides, strict=True):
             painter.drawText(0, 13, self.width(), 17, side, text)
         painter.end()
-
-
-Inked = Callable[[QColor, QColor], None]

@@ -107,7 +107,7 @@ class Bars(Plot):
 
 
 class Curves(Plot):
-    """Curves over the share of tokens, 0 .. 1 on both axes."""
+    """Curves over the share of tokens; the vertical axis runs from the least to the largest."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -127,24 +127,30 @@ class Curves(Plot):
         painter.drawRect(QRectF(left, top, right - left, bottom - top))
         painter.setPen(self.ink)
         high = max((float(np.nanmax(y)) for _, _, y, _, _ in self.curves), default=1.0)
-        high = max(high, 1e-6)
+        low = min((float(np.nanmin(y)) for _, _, y, _, _ in self.curves), default=0.0)
+        low, high = (low, high) if high > low else (low, low + 1e-6)
         flags = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         painter.drawText(QRectF(0, top - 6, left - 4, 14), flags, f"{high:.2g}")
-        painter.drawText(QRectF(0, bottom - 8, left - 4, 14), flags, "0")
+        painter.drawText(QRectF(0, bottom - 8, left - 4, 14), flags, f"{low:.2g}")
         x0 = left
         for name, x, y, colour, dashed in self.curves:
             style = Qt.PenStyle.DashLine if dashed else Qt.PenStyle.SolidLine
             painter.setPen(QPen(colour, 2, style))
             points = [
-                QPointF(left + (right - left) * float(i), bottom - (bottom - top) * float(j) / high)
+                QPointF(
+                    left + (right - left) * float(i),
+                    bottom - (bottom - top) * (float(j) - low) / (high - low),
+                )
                 for i, j in zip(x, y, strict=True)
                 if np.isfinite(j)
             ]
             painter.drawPolyline(QPolygonF(points))
+            if not name:
+                continue
             painter.drawLine(QPointF(x0, bottom + 22), QPointF(x0 + 14, bottom + 22))
             painter.setPen(self.ink)
             painter.drawText(QPointF(x0 + 17, bottom + 26), name)
-            x0 += 22 + painter.fontMetrics().horizontalAdvance(name)
+            x0 += 26 + painter.fontMetrics().horizontalAdvance(name)
         painter.drawText(
             QRectF(left, bottom + 1, right - left, 14),
             Qt.AlignmentFlag.AlignHCenter,
@@ -170,8 +176,8 @@ class Kernels(Plot):
         self.kernel = kernel
         if kernel is not None:
             self.setToolTip(
-                f"Bias from {float(kernel.min()):.2f} (blue) to {float(kernel.max()):.2f} (orange); "
-                "offset 0 in the middle"
+                f"Bias from {float(kernel.min()):.2f} (blue) to {float(kernel.max()):.2f} "
+                "(orange); offset 0 in the middle"
             )
         self.update()
 

@@ -81,7 +81,7 @@ class Clicks:
         return True
 
     def _key(self, number: int) -> tuple[object, Any]:
-        """What says that an object's prompts are those of a pass; holds the prompts alive."""
+        """Give what says that an object's prompts are those of a pass; holds the prompts alive."""
         for item in self.session.objects:
             if item.id == number:
                 return (number, *map(id, item.prompts)), item.prompts
@@ -100,7 +100,7 @@ class Clicks:
             return found
         if not session.current.prompts and self._found:
             # A new object was begun: the last click belongs to the one before.
-            number, *_ = key_of = next(reversed(self._found))  # type: ignore[misc]
+            number, *_ = key_of = next(reversed(self._found))
             if self._key(number)[0] == key_of:
                 return self._found[key_of]
         raise BadInput(

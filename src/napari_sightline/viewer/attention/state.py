@@ -105,7 +105,7 @@ class Settings:
     reduction: Reduction = "mean"
     heads: tuple[int, ...] = ()
     colormap: str = "inferno"
-    opacity: float = 0.55
+    opacity: float = 0.45
     smooth: bool = False
     scale: Scale = field(default_factory=Scale)
     lines: int = 0

@@ -38,7 +38,7 @@ class Look:
     columns: int = 2
     upside_down: bool = False
     grey: tuple[float, float] = (0.0, 1.0)
-    opacity: float = 0.55
+    opacity: float = 0.45
 
 
 def pictures(

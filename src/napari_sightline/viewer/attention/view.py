@@ -48,6 +48,7 @@ class AttentionView(QScrollArea):
     model_chosen = Signal(str)
     changed = Signal(dict)
     scale_changed = Signal(dict)
+    all_heads_asked = Signal()
     run_asked = Signal()
     pin_asked = Signal()
     keep_asked = Signal()
@@ -78,7 +79,8 @@ class AttentionView(QScrollArea):
         layout.addWidget(self.details)
         layout.addStretch(1)
         self.setWidget(inner)
-        self.setMinimumWidth(290)
+        self.setMinimumWidth(318)
+        self.setMinimumHeight(240)
 
     # ---- parts, from top to bottom
 
@@ -168,7 +170,8 @@ class AttentionView(QScrollArea):
         column.setSpacing(4)
         row = QHBoxLayout()
         row.setSpacing(2)
-        row.addWidget(QLabel("heads"))
+        self.all_heads = button("all heads", "Show all heads together", self.all_heads_asked)
+        row.addWidget(self.all_heads, 1)
         self.reductions = QButtonGroup(self)
         for number, word in enumerate(REDUCTIONS):
             tip = {
@@ -179,10 +182,6 @@ class AttentionView(QScrollArea):
             made = toggle(word, tip)
             self.reductions.addButton(made, number)
             row.addWidget(made, 1)
-        self.all_heads = button("all", "Show all heads together", None)
-        self.all_heads.clicked.disconnect()
-        self.all_heads.clicked.connect(lambda: self.changed.emit({"heads": ()}))
-        row.addWidget(self.all_heads)
         self.reductions.idClicked.connect(
             lambda number: self.changed.emit({"reduction": REDUCTIONS[number]})
         )
@@ -210,11 +209,12 @@ class AttentionView(QScrollArea):
         self.fixed = choice(
             "Own: each map's colours end at a percentile of its values. Fixed: one scale for all "
             "heads and voxels, so that they compare",
-            ("own scale, percentile", "fixed scale, up to"),
+            ("own, percentile", "fixed, up to"),
         )
         self.fixed.activated.connect(lambda index: self.scale_changed.emit({"fixed": index == 1}))
         self.percentile = QDoubleSpinBox()
         self.percentile.setRange(50, 100)
+        self.percentile.setToolTip("Percentile of the map's values at which its colours end")
         self.percentile.setDecimals(1)
         self.percentile.setSingleStep(0.5)
         self.percentile.valueChanged.connect(
@@ -226,6 +226,9 @@ class AttentionView(QScrollArea):
         self.top.setSuffix(" %")
         self.top.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
         self.top.valueChanged.connect(lambda value: self.scale_changed.emit({"top": value / 100}))
+        for spin in (self.percentile, self.top):
+            spin.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)  # arrow keys step
+            spin.setFixedWidth(64)
         scales = QHBoxLayout()
         scales.setSpacing(4)
         scales.addWidget(self.fixed, 1)
@@ -239,12 +242,16 @@ class AttentionView(QScrollArea):
         self.normalise.toggled.connect(lambda on: self.scale_changed.emit({"normalise": on}))
         self.lines = QSpinBox()
         self.lines.setRange(0, 20)
-        self.lines.setPrefix("lines ")
+        self.lines.setSpecialValueText("no lines")
+        self.lines.setSuffix(" lines")
+        self.lines.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)
         self.lines.setToolTip("Join the voxel to so many of its strongest tokens")
         self.lines.valueChanged.connect(lambda value: self.changed.emit({"lines": value}))
         ways = QHBoxLayout()
-        for widget in (self.smooth, self.normalise, self.lines):
-            ways.addWidget(widget, 1)
+        ways.setSpacing(4)
+        for widget in (self.smooth, self.normalise):
+            ways.addWidget(widget)
+        ways.addWidget(self.lines, 1)
         rows.addRow("colours", colours)
         rows.addRow("scale", scales)
         column.addWidget(self.caption)
@@ -325,7 +332,8 @@ class AttentionView(QScrollArea):
         self.source.setCurrentText(SOURCES[now.source])
         self.mode.setCurrentText(MODES[now.mode])
         (self.to if now.direction == "to" else self.origin).setChecked(True)
-        self.reductions.button(REDUCTIONS.index(now.reduction)).setChecked(True)
+        for made in self.reductions.buttons():
+            made.setChecked(REDUCTIONS[self.reductions.id(made)] == now.reduction)
         self.colormap.setCurrentText(now.colormap)
         self.opacity.setValue(round(100 * now.opacity))
         self.fixed.setCurrentIndex(int(now.scale.fixed))

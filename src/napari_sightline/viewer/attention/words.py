@@ -76,5 +76,6 @@ def scale_words(
     if scale.normalise:
         return "0", "of this map's largest value", f"{limits[1]:.2g}"
     if answer.unit.startswith("share"):
-        return "0 %", "of the attention, a token", percent(limits[1])
+        even = 1 / max(1, answer.weights.shape[1])
+        return "0 %", f"a token; even: {percent(even)}", percent(limits[1])
     return "0", answer.unit, f"{limits[1]:.2g}"

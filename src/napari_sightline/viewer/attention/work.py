@@ -16,6 +16,7 @@ from napari_sightline.volume import Volume
 
 if TYPE_CHECKING:
     from napari_sightline.attention.calls import Pass
+    from napari_sightline.viewer.attention.judge import Look as Again
 
 
 class Asker:
@@ -46,17 +47,29 @@ class Asker:
         settings: Settings,
         position: Position | None,
         view: tuple[Look, str],
+        again: Again | None,
         job: Job[Any],
     ) -> tuple[Shown, Pictures | None]:
-        """Answer, and draw the heads."""
-        from napari_sightline.viewer.attention.asking import ask
+        """Answer, and draw the heads; `again` runs the model once more, for its relevance."""
+        from napari_sightline.viewer.attention.asking import ask, show
 
+        if again is not None:
+            from napari_sightline.viewer.attention.judge import relevance_of
+
+            job.progress(0.1, "running the model with gradients")
+            shown = show(relevance_of(again, self.volume()), settings, position)
+            return shown, self._pictures(shown, settings, view)
         if self._open is None or self._open[0] is not one:
             self.close(job)
             self._open = one, one.opened()
         shown = ask(one, settings, position, job.cancelled)
+        return shown, self._pictures(shown, settings, view)
+
+    def _pictures(
+        self, shown: Shown, settings: Settings, view: tuple[Look, str]
+    ) -> Pictures | None:
         if shown.heads is None:
-            return shown, None
+            return None
         look, colormap = view
         limits = [
             settings.scale.limits(settings.scale.drawn(values)) for values in shown.heads.values
@@ -65,8 +78,7 @@ class Asker:
         if settings.scale.normalise:
             values = np.stack([settings.scale.drawn(v) for v in shown.heads.values])
             drawn = type(drawn)(values, drawn.step, drawn.origin)
-        made = pictures(self.volume().data, drawn, look, limits, colours_of(colormap))
-        return shown, made
+        return pictures(self.volume().data, drawn, look, limits, colours_of(colormap))
 
     def close(self, job: Job[Any] | None = None) -> None:
         """Let go of the pass that was asked."""
