@@ -22,7 +22,7 @@ from napari_sightline.viewer.attention import sources
 from napari_sightline.viewer.attention.layering import Layers
 from napari_sightline.viewer.attention.runs import run_prompt, run_window
 from napari_sightline.viewer.attention.sources import Clicks, new_tap
-from napari_sightline.viewer.attention.state import Position, Settings, Shown
+from napari_sightline.viewer.attention.state import AGAIN, STILL, Position, Settings, Shown
 from napari_sightline.viewer.attention.thumbnails import Look as Slice
 from napari_sightline.viewer.attention.thumbnails import Pictures
 from napari_sightline.viewer.attention.work import Asker
@@ -183,7 +183,7 @@ class AttentionControl(QObject):
         if asked:
             self._context += 1
             self.blank()
-        if self.settings.mode in ("pinned", "rollout", "relevance") and self.pinned is None:
+        if self.settings.mode in STILL and self.pinned is None:
             self.pinned = self.cursor
         if self.layers is not None:
             self.layers.dress(self.settings)
@@ -291,7 +291,7 @@ class AttentionControl(QObject):
         worker, look = self.worker, None
         try:
             one = self.recorded()
-            if settings.mode == "relevance":
+            if settings.mode in AGAIN:
                 # Runs the model, with gradients: never before the queries.
                 worker, look = self.heavy, self.look()
                 for job in worker.jobs:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from napari_sightline.attention.structure import StructureTable
 
+Saved = Callable[[Path], None]
+Said = Callable[[str], None]
 #: Milliseconds that the cursor rests before structures are counted.
 REST = 250
 _SHOWN_BARS = 9
@@ -239,6 +242,47 @@ class Extras(QObject):
         self.trusted.emit("Measuring: the model runs on blurred copies of its window …", None)
         self._submit("measure", work, done, lambda said: self.trusted.emit(said, None))
 
+    # ---- files
+
+    def export(
+        self, path: Path, done: Callable[[Path], None], failed: Callable[[str], None]
+    ) -> None:
+        """Write the map on the screen to NIfTI, on the scan's own grid."""
+        shown, asker = self._control.shown, self._control._asker
+        if shown is None or shown.merged is None or asker is None:
+            failed("There is no map on the image to export; ask for one first.")
+            return
+        answer = shown.merged
+
+        def work(_: Job[Any]) -> Path:
+            from napari_sightline.attention.export import save_map
+
+            return save_map(path, answer, asker.volume())
+
+        self._submit("export", work, done, failed)
+
+    def strip(
+        self, path: Path, done: Callable[[Path], None], failed: Callable[[str], None]
+    ) -> None:
+        """Write the heads, side by side, on the slice of the query, to PNG."""
+        control = self._control
+        shown, asker = control.shown, control._asker
+        if shown is None or shown.merged is None or asker is None:
+            failed("There is no map on the image to draw; ask for one first.")
+            return
+        answer: Any = shown.answer
+        place: Any = shown.position or control.cursor
+        if place is None:
+            place = answer.frame.to_volume((np.array(answer.frame.shape) - 1) / 2)
+        same = control.settings.scale.fixed
+
+        def work(_: Job[Any]) -> Path:
+            from napari_sightline.attention.export import save_heads
+
+            return save_heads(path, answer, asker.volume(), place, same_scale=same)
+
+        self._submit("export", work, done, failed)
+
     # ---- the bias of Swin's heads
 
     def show_bias(self) -> None:
@@ -246,8 +290,8 @@ class Extras(QObject):
         control = self._control
         try:
             one = control.recorded()
-            from napari_sightline.attention.kernels import bias_kernels
             from napari_sightline.viewer.attention.asking import block_number
+            from napari_sightline.viewer.attention.kernels import bias_kernels
 
             number = block_number(one, control.settings)
             kernels = bias_kernels(one, number)

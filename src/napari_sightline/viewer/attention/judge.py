@@ -80,6 +80,19 @@ def relevance_of(look: Look, volume: Volume) -> AttentionMap:
     return relevance(run_with_gradients(look.probe(volume)))
 
 
+def gradcam_of(look: Look, volume: Volume) -> AttentionMap:
+    """Seg-Grad-CAM of the mask (Vinogradova et al. 2020), a reference without attention.
+
+    Raises
+    ------
+    BadInput, ModelError
+        As `relevance_of`.
+    """
+    from napari_sightline.attention.gradcam import seg_grad_cam
+
+    return seg_grad_cam(look.probe(volume))
+
+
 def faithfulness_of(
     look: Look, answer: AttentionMap, volume: Volume, job: Job[Any]
 ) -> Faithfulness:

@@ -191,7 +191,7 @@ class Kernels(Plot):
         kernel = self.kernel
         reach = max(float(np.abs(kernel).max()), 1e-9)
         side = min((self.width() - 8) / 3, 70)
-        for axis, word in enumerate(("first axis", "second axis", "third axis")):
+        for axis, word in enumerate(("axial", "coronal", "sagittal")):
             plane = np.take(kernel, kernel.shape[axis] // 2, axis)
             cell = side / max(plane.shape)
             for (row, column), value in np.ndenumerate(plane):

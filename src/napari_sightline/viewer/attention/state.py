@@ -15,7 +15,7 @@ Direction = Literal["to", "from"]
 Reduction = Literal["mean", "max", "entropy"]
 Position = tuple[float, float, float]
 Source = Literal["click", "automatic", "own"]
-Mode = Literal["cursor", "pinned", "prompt", "rollout", "relevance"]
+Mode = Literal["cursor", "pinned", "prompt", "rollout", "relevance", "gradcam"]
 Array = npt.NDArray[np.float32]
 
 #: What a panel offers, with the words for people.
@@ -29,9 +29,13 @@ MODES: dict[Mode, str] = {
     "pinned": "pinned voxel",
     "prompt": "prompt token",
     "rollout": "rollout over the blocks",
-    "relevance": "relevance of the mask",
+    "relevance": "relevance for the mask",
+    "gradcam": "Seg-Grad-CAM (reference)",
 }
 REDUCTIONS: tuple[Reduction, ...] = ("mean", "max", "entropy")
+#: Modes that ask about a pinned voxel, and those that run the model again.
+STILL: tuple[Mode, ...] = ("pinned", "rollout", "relevance", "gradcam")
+AGAIN: tuple[Mode, ...] = ("relevance", "gradcam")
 COLORMAPS = ("inferno", "magma", "viridis", "turbo", "gray")
 
 

@@ -346,7 +346,7 @@ class AttentionView(QScrollArea):
             part.blockSignals(False)
         self.percentile.setVisible(not now.scale.fixed)
         self.top.setVisible(now.scale.fixed)
-        asks = now.mode not in ("rollout", "relevance")
+        asks = now.mode in ("cursor", "pinned", "prompt")
         self.to.setEnabled(asks)
         self.origin.setEnabled(asks)
         self.pin.setEnabled(now.mode != "prompt")

@@ -54,10 +54,11 @@ class Asker:
         from napari_sightline.viewer.attention.asking import ask, show
 
         if again is not None:
-            from napari_sightline.viewer.attention.judge import relevance_of
+            from napari_sightline.viewer.attention.judge import gradcam_of, relevance_of
 
+            explain = gradcam_of if settings.mode == "gradcam" else relevance_of
             job.progress(0.1, "running the model with gradients")
-            shown = show(relevance_of(again, self.volume()), settings, position)
+            shown = show(explain(again, self.volume()), settings, position)
             return shown, self._pictures(shown, settings, view)
         if self._open is None or self._open[0] is not one:
             self.close(job)
