@@ -161,7 +161,7 @@ def test_a_map_follows_the_cursor_and_goes_with_its_image(
     assert "click 1 (+) attends to" in view.caption.text() and np.isfinite(live.data).any()
     control.set(mode="rollout")
     reader.wait()
-    assert "approximate" in view.caption.text().lower()
+    assert "rollout of" in view.caption.text()
     control.set(mode="pinned")
     reader.wait()
     listed, _ = control.blocks()

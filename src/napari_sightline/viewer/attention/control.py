@@ -18,16 +18,16 @@ import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
 from napari_sightline.errors import BadInput, Cancelled, SightlineError
-from napari_sightline.viewer.attention import sources
 from napari_sightline.viewer.attention.layering import Layers
+from napari_sightline.viewer.attention.passes import Passes
 from napari_sightline.viewer.attention.runs import run_prompt, run_window
-from napari_sightline.viewer.attention.sources import Clicks, new_tap
+from napari_sightline.viewer.attention.sources import new_tap
 from napari_sightline.viewer.attention.state import AGAIN, STILL, Position, Settings, Shown
 from napari_sightline.viewer.attention.thumbnails import Look as Slice
 from napari_sightline.viewer.attention.thumbnails import Pictures
 from napari_sightline.viewer.attention.work import Asker
 from napari_sightline.viewer.bridge import bare, frame, slice_at, source, voxel_at
-from napari_sightline.viewer.case import Case, case_of
+from napari_sightline.viewer.case import Case
 from napari_sightline.viewer.worker import Job, Worker
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_sightline.attention.calls import Pass
-    from napari_sightline.attention.tap import Tap
     from napari_sightline.models.segmenter import Segmenter
     from napari_sightline.segment.interactive import MaskUpdate
     from napari_sightline.viewer.attention.judge import Look
@@ -82,9 +81,7 @@ class AttentionControl(QObject):
         self.segmenters: dict[str, Segmenter] = {}
         self.model = EMBEDDED
         self._embedded: Any = None
-        self._clicks: Clicks | None = None
-        self._own: Tap | None = None
-        self._own_update: MaskUpdate | None = None
+        self.passes: Passes | None = None
         self._asker: Asker | None = None
         self._context = 0
         self._wish = False
@@ -115,7 +112,7 @@ class AttentionControl(QObject):
             self.changed.emit()
             return
         self.layers = Layers(self._viewer, image)
-        sources.watch_runs(image, True)
+        self.passes = Passes(image, key, self._heard.emit)
         try:
             self._asker = Asker(source(image, dims.point, dims.units))
         except BadInput as error:
@@ -132,15 +129,13 @@ class AttentionControl(QObject):
         for worker in (self.worker, self.heavy):
             for job in worker.jobs:
                 job.forget()
-        if self._clicks is not None:
-            self._clicks.detach()
-        if self.image is not None:
-            sources.watch_runs(self.image, False)
+        if self.passes is not None:
+            self.passes.close()
         if self.layers is not None:
             self.layers.leave()
         if self._asker is not None:
             self.worker.submit(Job(self._asker.close, lasting=True))
-        self._clicks = self._own = self._own_update = self.layers = self._asker = None
+        self.passes = self.layers = self._asker = None
         self.image, self.frame = None, ()
         self.pinned = self.cursor = self.shown = None
 
@@ -153,7 +148,7 @@ class AttentionControl(QObject):
     @property
     def case(self) -> Case | None:
         """What the prompt panel knows of the image."""
-        return None if self.image is None else case_of(self.image, self.frame)
+        return None if self.passes is None else self.passes.case
 
     def follow_frame(self) -> None:
         """Go to the frame of a series that the viewer shows."""
@@ -162,12 +157,7 @@ class AttentionControl(QObject):
 
     def _look(self) -> None:
         """Notice what the prompt panel did since."""
-        case = self.case
-        if case is not None and (self._clicks is None or self._clicks.session is not case.session):
-            if self._clicks is not None:
-                self._clicks.detach()
-            self._clicks = Clicks(case.session, self._heard.emit)
-        if self._clicks is not None and self._clicks.look():
+        if self.passes is not None and self.passes.look():
             self.changed.emit()
             if self.settings.source == "click":
                 self.ask()
@@ -220,33 +210,10 @@ class AttentionControl(QObject):
     # ---- which pass
 
     def recorded(self) -> Pass:
-        """Pass that answers: of the source, where it saw the voxel.
-
-        Raises
-        ------
-        BadInput
-            Where there is none; the sentence says what to do.
-        """
-        kind = self.settings.source
-        if kind == "click":
-            if self._clicks is None:
-                raise BadInput(
-                    "Nothing was segmented with prompts on this image yet; click in the prompt "
-                    "panel, or choose 'run at the cursor'."
-                )
-            return self._clicks.last()
-        tap = self._own if kind == "own" else sources.run_on(self.image)
-        latest = None if tap is None else tap.latest
-        if tap is None or latest is None:
-            raise BadInput(
-                "No automatic run on this image was recorded; run one while this panel is open."
-                if kind == "automatic"
-                else "Nothing was run yet: move the cursor to a place of interest and press G."
-            )
-        position = self.position
-        if position is None or self.settings.mode == "prompt":
-            return latest
-        return tap.at(position) or latest
+        """Pass that answers; see `Passes.recorded`."""
+        if self.passes is None:
+            raise BadInput("There is no scan; open one first.")
+        return self.passes.recorded(self.settings, self.position)
 
     def blocks(self) -> tuple[list[tuple[str, str]], int]:
         """Blocks that fit, as module and name for people, and which one is chosen; -1 for none."""
@@ -369,29 +336,11 @@ class AttentionControl(QObject):
         self.answered.emit(None, None)
 
     def look(self) -> Look:
-        """All that is needed to run the source's model again.
-
-        Raises
-        ------
-        BadInput
-            Where there is no pass, or its model is not at hand.
-        """
-        from napari_sightline.viewer.attention.judge import Look
-
-        one, case = self.recorded(), self.case
-        if self.settings.source == "automatic" or (
-            self.settings.source == "own" and self._own_update is None
-        ):
-            for segmenter in self.segmenters.values():
-                if segmenter.network is one.network:
-                    return Look(one, segmenter, None, self.position)
-            raise BadInput("The model of this pass is not at hand; open its file under 'model'.")
-        model = self._embedded if self.settings.source == "own" or case is None else None
-        model = model or (case.session.model if case is not None else None)
-        update = self.update()
-        if model is None or getattr(model, "network", None) is not one.network:
-            raise BadInput("The model of this pass is gone; run it again.")
-        return Look(one, model, update.region, self.position)
+        """All that is needed to run the source's model again; see `Passes.again`."""
+        if self.passes is None:
+            raise BadInput("There is no scan; open one first.")
+        models = self.segmenters.values()
+        return self.passes.again(self.settings, self.position, models, self._embedded)
 
     # ---- runs of its own
 
@@ -406,7 +355,8 @@ class AttentionControl(QObject):
             return
         for job in self.heavy.jobs:
             job.cancel()
-        known, asker, segmenter = self._own, self._asker, self.segmenters.get(self.model)
+        known = None if self.passes is None else self.passes.own
+        asker, segmenter = self._asker, self.segmenters.get(self.model)
         model = self._model()
 
         def work(job: Job[Any]) -> Any:
@@ -431,9 +381,9 @@ class AttentionControl(QObject):
         tap, found = result
         if found is not None:
             self._embedded = found[0]
-        if self.image is None or self.image is not image:
+        if self.passes is None or self.image is not image:
             return
-        self._own, self._own_update = tap, None if found is None else found[1]
+        self.passes.keep(tap, None if found is None else found[1])
         self.pinned = position
         before = self.settings
         self.set(source="own")
@@ -446,22 +396,10 @@ class AttentionControl(QObject):
             self._fault(error)
 
     def update(self) -> MaskUpdate:
-        """Mask that the source's model gave, with its logits.
-
-        Raises
-        ------
-        BadInput
-            Where there is none.
-        """
-        if self.settings.source == "own" and self._own_update is not None:
-            return self._own_update
-        if self.settings.source == "click" and self._clicks is not None:
-            return self._clicks.update()
-        self.recorded()
-        raise BadInput(
-            "There is no mask with probabilities here; choose 'last click' as the source, and "
-            "click once."
-        )
+        """Mask that the source's model gave; see `Passes.update`."""
+        if self.passes is None:
+            raise BadInput("There is no scan; open one first.")
+        return self.passes.update(self.settings)
 
 
 def _prompts(one: Pass) -> tuple[str, ...]:

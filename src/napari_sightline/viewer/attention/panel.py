@@ -7,23 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
 
-import numpy as np
 from napari.utils.notifications import show_info
-from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtGui import QColor, QHideEvent, QShowEvent
-from qtpy.QtWidgets import (
-    QDockWidget,
-    QFileDialog,
-    QMainWindow,
-    QSizePolicy,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QFileDialog, QSizePolicy, QVBoxLayout, QWidget
 
+from napari_sightline.errors import SightlineError
 from napari_sightline.viewer.attention.control import EMBEDDED, AttentionControl
 from napari_sightline.viewer.attention.details import BIAS, STRUCTURES, TRUST
+from napari_sightline.viewer.attention.docking import make_room
 from napari_sightline.viewer.attention.extras import Extras
-from napari_sightline.viewer.attention.plots import ACCENT, OTHER
+from napari_sightline.viewer.attention.plots import trust_curves
 from napari_sightline.viewer.attention.state import Shown
 from napari_sightline.viewer.attention.view import OPEN_MODEL, AttentionView
 from napari_sightline.viewer.attention.words import caption, scale_words
@@ -46,8 +40,6 @@ KEYS = {
     RUN: "run the model at the cursor",
 }
 _REST = 250
-#: Pixels of a window that has room for two panels side by side.
-_WIDE = 1500
 
 
 class AttentionPanel(QWidget):
@@ -176,20 +168,7 @@ class AttentionPanel(QWidget):
         self.wake()
 
     def _make_room(self) -> None:
-        """Stand beside another panel where the window is wide, so that both can be read."""
-        dock = self.parentWidget()
-        main = None if dock is None else dock.parentWidget()
-        if not isinstance(dock, QDockWidget) or not isinstance(main, QMainWindow):
-            return
-        area = main.dockWidgetArea(dock)
-        above = [
-            other
-            for other in main.findChildren(QDockWidget)
-            if other is not dock and other.isVisible() and not other.isFloating()
-        ]
-        above = [other for other in above if main.dockWidgetArea(other) == area]
-        if above and main.width() >= _WIDE:
-            main.splitDockWidget(above[0], dock, Qt.Orientation.Horizontal)
+        make_room(self)
 
     def hideEvent(self, event: QHideEvent | None) -> None:
         """Do not record what the user cannot see us record."""
@@ -382,17 +361,7 @@ class AttentionPanel(QWidget):
             self.view.caption.setText(text)
 
     def _on_trust(self, words: str, found: Any) -> None:
-        curves = []
-        if found is not None:
-            mine = found.maps["map"]
-            chance = np.mean([c.deletion for c in found.random], 0)
-            back = np.mean([c.insertion for c in found.random], 0)
-            curves = [
-                ("deletion", mine.share, mine.deletion, OTHER, False),
-                ("insertion", mine.share, mine.insertion, ACCENT, False),
-                ("chance", mine.share, chance, OTHER, True),
-                ("", mine.share, back, ACCENT, True),
-            ]
+        curves = [] if found is None else trust_curves(found)
         self.view.details.show_trust(words, curves)
 
     def _on_rest(self) -> None:
@@ -439,9 +408,17 @@ class AttentionPanel(QWidget):
         elif control.layers is not None and control.layers.hidden:
             self.view.show_advice("Attention layers are hidden. A shows them.")
         elif control.shown is None:
-            self.view.show_advice("Move the cursor over the scan.")
+            self.view.show_advice(self._missing())
         else:
             self.view.show_advice("A hides the layers, Shift+A pins the voxel, K keeps the map.")
+
+    def _missing(self) -> str:
+        """Say what is needed before there is a map."""
+        try:
+            self.control.recorded()
+        except SightlineError as error:
+            return str(error)
+        return "Move the cursor over the scan."
 
 
 def _weak(method: Any) -> Any:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QWidget
+
+if TYPE_CHECKING:
+    from napari_sightline.attention.faithful import Faithfulness
 
 Array = npt.NDArray[np.floating]
 ACCENT, OTHER, EVEN = QColor(74, 163, 223), QColor(224, 140, 60), QColor(150, 150, 150)
@@ -157,6 +161,19 @@ class Curves(Plot):
             "share of tokens, strongest first",
         )
         painter.end()
+
+
+def trust_curves(found: Faithfulness) -> list[tuple[str, Array, Array, QColor, bool]]:
+    """Curves of a map beside the mean of random orders, for `Curves`."""
+    mine = found.maps["map"]
+    gone = np.mean([one.deletion for one in found.random], 0)
+    back = np.mean([one.insertion for one in found.random], 0)
+    return [
+        ("deletion", mine.share, mine.deletion, OTHER, False),
+        ("insertion", mine.share, mine.insertion, ACCENT, False),
+        ("chance", mine.share, gone, OTHER, True),
+        ("", mine.share, back, ACCENT, True),
+    ]
 
 
 class Kernels(Plot):
