@@ -50,7 +50,9 @@ class Reader:
     def idle(self) -> None:
         """Wait until all work is done."""
         robot.live(0.3)
-        robot.wait_until(lambda: not (self.control.busy or self.prompts.controller.busy))
+        robot.wait_until(
+            lambda: not (self.control.busy or self.prompts.controller.busy), 10 * robot.PATIENCE
+        )
         robot.live(0.4)
 
     def place(self, voxel: Sequence[float]) -> Any:

@@ -72,6 +72,10 @@ def add_map(
     layer.bounding_box.points = False
     layer.bounding_box.visible = True
     layer.refresh()
+    # Just above the scan: labels and clicks stay in sight.
+    layers = bare(viewer.layers)
+    if image in layers:
+        layers.move(layers.index(layer), layers.index(image) + 1)
     follow(viewer, image, layer)
     return layer
 
