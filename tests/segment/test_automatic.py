@@ -90,7 +90,7 @@ class TestLikeMonai:
         roi=st.tuples(*[st.integers(1, 20)] * 3),
         overlap=st.sampled_from([0.0, 0.25, 0.5, 0.7, 0.9]),
     )
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=25, deadline=None)
     def test_positions_and_weights(
         self, size: tuple[int, int, int], roi: tuple[int, int, int], overlap: float
     ) -> None:
@@ -477,6 +477,29 @@ class TestAlongTheWay:
                     voxel = frame.to_volume(np.array(at))[axis]
                     if 0 <= voxel <= volume.shape[axis] - 1 and _inside(frame, at, volume):
                         assert float(window[(0, *at)]) == pytest.approx(voxel, abs=1e-3)
+
+    def test_attention_is_recorded_and_can_be_asked(self) -> None:
+        from monai.networks.nets.swin_unetr import SwinUNETR
+
+        from napari_sightline.attention.maps import query_voxel
+        from napari_sightline.attention.tap import Tap
+
+        torch.manual_seed(0)
+        network = SwinUNETR(
+            1, 3, depths=(1, 1, 1, 1), feature_size=12, window_size=4, use_flash_attention=True
+        ).eval()
+        spec = SegmenterSpec(
+            "swin", {1: "a", 2: "b"}, roi=(64, 32, 32), overlap=0.0, intensity=PLAIN
+        )
+        volume, tap = scan((30, 40, 70)), Tap()
+        plain = run(volume, Segmenter(network, spec))
+        found = run(volume, Segmenter(network, spec), tap=tap)
+        assert np.array_equal(found.labels, plain.labels)
+        assert len(tap.passes) == found.windows
+        one = tap.at((12.0, 30.0, 60.0))
+        assert one is not None
+        seen = query_voxel(one, (12.0, 30.0, 60.0), 0)
+        assert float(np.nansum(seen.weights[0])) <= 1.001
 
 
 def _inside(frame: Any, at: tuple[int, int, int], volume: Volume) -> bool:
