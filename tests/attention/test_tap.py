@@ -225,9 +225,20 @@ def test_masks_of_torchs_own_layer() -> None:
 
 
 def test_a_compiled_model_says_so() -> None:
-    network = nn.Sequential(torch.compile(Plain(), backend="eager"))  # type: ignore[arg-type]
-    with Tap().record(network) as one:
-        pass
+    inner = torch.compile(Plain(), backend="eager")
+    network = nn.Sequential(nn.Identity(), inner)  # type: ignore[arg-type]
+    one, plain, seen = record(network, torch.randn(1, 5, 12))
+    assert torch.equal(plain, seen)
+    assert one.calls == []
+    with pytest.raises(BadInput, match="compiled"):
+        one.check()
+
+
+def test_a_scripted_model_says_so() -> None:
+    with pytest.warns(DeprecationWarning, match="jit"):
+        network = torch.jit.trace(nn.Linear(3, 3), torch.zeros(1, 3))
+    one, plain, seen = record(network, torch.zeros(1, 3))
+    assert torch.equal(plain, seen)
     with pytest.raises(BadInput, match="compiled"):
         one.check()
 
