@@ -86,6 +86,32 @@ def test_what_lies_beyond_the_scan() -> None:
     assert table.shares[0, table.names.index(OUTSIDE)] == pytest.approx(0.75)
 
 
+def test_tokens_finer_than_voxels_take_the_voxel_they_lie_in() -> None:
+    volume, labels, body = scan()
+    # Tokens of 4 network voxels of .15 voxels each: .6 voxels, well inside the scan.
+    frame = Frame.scaled((2, 3, 4), (0.15, 0.15, 0.15), (8, 12, 16))
+    weights = np.random.default_rng(3).dirichlet(np.ones(24), 1)
+    made = answer(weights, np.arange(24), frame=frame)
+    table = by_structure(made, volume, labels, None, body)
+    assert table.shares[0, table.names.index(OUTSIDE)] == pytest.approx(0, abs=1e-6)
+    inside = np.zeros(6)
+    for token in range(24):
+        cell = np.array(np.unravel_index(token, (2, 3, 4)))
+        low = np.array((2, 3, 4)) + 0.15 * (cell * 4 - 0.5)
+        grid = np.meshgrid(*[np.arange(np.ceil(v), v + 0.6 - 1e-9) for v in low], indexing="ij")
+        voxels = np.stack(grid, -1).reshape(-1, 3).astype(int)
+        if not len(voxels):
+            voxels = np.rint(low + 0.3).astype(int)[None]
+        for voxel in voxels:
+            value = labels[tuple(voxel)]
+            kind = value - 1 if value else (3 if body[tuple(voxel)] else 4)
+            inside[kind] += weights[0, token] / len(voxels)
+    known = {"label 1": 0, "label 2": 1, "label 3": 2, TISSUE: 3, AIR: 4}
+    for name, share in zip(table.names, table.shares[0], strict=True):
+        if name in known:
+            assert share == pytest.approx(inside[known[name]], abs=1e-6), name
+
+
 def test_a_column_is_made_to_sum_to_one() -> None:
     volume, labels, body = scan()
     weights = np.full((1, 24), 3.0)

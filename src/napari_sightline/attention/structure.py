@@ -154,12 +154,13 @@ def by_structure(
     table = np.bincount(cells[inside] * count + kinds[inside], minlength=tokens * count).reshape(
         tokens, count
     )[answer.cells]
-    # Voxels of the volume that a token would cover if the scan did not end.
-    whole = float(np.prod(answer.grid.stride) * abs(np.linalg.det(answer.frame.affine[:3, :3])))
-    covered = table.sum(1)
-    share = table / np.maximum(covered, 1)[:, None]
-    within = np.minimum(covered / max(whole, 1e-9), 1.0)
-    within[covered >= 0.9 * whole] = 1.0  # rounding of borders between tokens
+    centre, within = _tokens_in_scan(answer, volume.shape)
+    # Tokens finer than the scan's voxels may hold no centre of one: they take the nearest.
+    small = np.flatnonzero((table.sum(1) == 0) & (within > 0))
+    ends = np.array([[s.start, s.stop - 1] for s in where])
+    nearest = np.rint(centre[small]).astype(int).clip(ends[:, 0], ends[:, 1]) - ends[:, 0]
+    table[small, kinds[tuple(nearest.T)]] = 1
+    share = table / np.maximum(table.sum(1), 1)[:, None]
     spread = np.concatenate([share * within[:, None], (1 - within)[:, None]], 1)
     rows = answer.weights @ spread.astype(np.float32)
     total = answer.weights.sum(1)
@@ -178,3 +179,18 @@ def by_structure(
         answer.query,
         answer.block,
     )
+
+
+def _tokens_in_scan(
+    answer: AttentionMap, shape: tuple[int, ...]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Centres of the map's tokens ``(m, 3)``, voxels, and the share of each inside the scan."""
+    affine = answer.affine
+    cells = np.array(np.unravel_index(answer.cells, answer.grid.shape)).T
+    centre = cells @ affine[:3, :3].T + affine[:3, 3]
+    half = np.abs(affine[:3, :3]).sum(1) / 2
+    low = np.maximum(centre - half, -0.5)
+    high = np.minimum(centre + half, np.array(shape) - 0.5)
+    inside = np.asarray((high - low).clip(0).prod(1) / (2 * half).prod())
+    # A flat frame's one layer lies within the slice that it shows.
+    return centre, np.where(inside > 1 - 1e-6, 1.0, inside)
