@@ -211,7 +211,9 @@ def main() -> None:
         "attention-tokens": draw_tokens(scan, region, click),
         "attention-price": draw_price(),
         "attention-reach": draw_reach(),
-        "attention-heads": draw_heads(ask(seen, "to", click.position), scan, click.position),
+        "attention-heads": draw_heads(
+            ask(seen, "to", click.position), scan, click.position, same_scale=False
+        ),
         "attention-prompt": draw_heads(ask(seen, "prompt"), scan, click.position),
         "attention-to-prompt": draw_heads(ask(seen, "to-prompt"), scan, click.position),
         "attention-rollout": draw_heads(ask(seen, "rollout", click.position), scan, click.position),

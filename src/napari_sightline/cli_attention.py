@@ -72,6 +72,10 @@ def attention(
     png: Annotated[
         Path | None, typer.Option(help="Picture of all heads side by side, .png.")
     ] = None,
+    same_scale: Annotated[
+        bool,
+        typer.Option("--same-scale/--own-scale", help="One scale for all heads in the picture."),
+    ] = True,
     labels: Annotated[
         Path | None, typer.Option(help="Label map: how much attention lies in each structure.")
     ] = None,
@@ -139,7 +143,7 @@ def attention(
     if out is not None:
         print(f"map      {save_map(out, answer, volume)}")
     if png is not None:
-        print(f"picture  {save_heads(png, everything, volume, place.position)}")
+        print(f"picture  {save_heads(png, everything, volume, place.position, same_scale)}")
     if json is not None:
         write_json(json, facts)
 
