@@ -77,7 +77,7 @@ class GeodesicSettings:
     least_reach: float = 0.6
 
 
-#: From a coarse search on a few training cases of each set; for the sarcoma it was ended early.
+#: From searches on a few training cases of each set; see scripts/tune_baseline.py.
 TUNED: dict[str, GeodesicSettings] = {
     "headneck_ct": GeodesicSettings(
         reach=28.0,
@@ -99,9 +99,10 @@ TUNED: dict[str, GeodesicSettings] = {
     ),
     "sarcoma": GeodesicSettings(
         reach=156.0,
-        appearance=6.0,
+        appearance=5.6,
         appearance_cap=2.05,
         gradient=4.0,
+        smoothing=0.0,
         unit_radius=11.7,
         correction=1.4,
         rivalry=0.74,
