@@ -71,7 +71,7 @@ class Reader:
         bar = self.view.verticalScrollBar()
         bar.setValue(bar.maximum() if bottom else 0)
         robot.live(0.5)
-        path = self.folder / f"attention-{name}.png"
+        path = self.folder / f"attention-panel-{name}.png"
         self.viewer.window.screenshot(path, flash=False, canvas_only=False)
         # A window's greys and a few colours: a palette halves the file, and nobody sees it.
         Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)

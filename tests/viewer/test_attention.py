@@ -203,6 +203,19 @@ def test_a_map_follows_the_cursor_and_goes_with_its_image(
     reader.wait()
     assert target.stat().st_size > 1000
 
+    # Another click is another mask: no uncertainty of the old one stays.
+    user.click(ball, (24, 30, 24), "Control")
+    reader.wait()
+    logits = user.case.session.last_update.logits
+    assert control.layers.uncertainty.data.shape == logits.shape
+
+    # Who removes the live layer does not get it back with the next move of the mouse.
+    user.viewer.layers.remove(reader.live)
+    reader.hover(ball, (24, 22, 28))
+    assert reader.live is None and "hidden" in reader.said
+    reader.key("A")
+    assert reader.live in user.viewer.layers and np.isfinite(reader.live.data).any()
+
     # With the image go all maps.
     ball.visible = False
     assert not any(layer.visible for layer in user.viewer.layers if OVERLAY in layer.metadata)

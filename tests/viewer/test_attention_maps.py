@@ -162,7 +162,7 @@ def test_heads_are_chosen_merged_and_named() -> None:
     np.testing.assert_allclose(mean.weights.max(), 0.4)
     shown = Shown(answer, mean, placed(mean))
     assert layer_name(shown) == (
-        "voxel (1, 2, 3) attends to · stage 1, block 2 · mean of 3 heads · toy"
+        "voxel (1, 2, 3) attends to · toy · stage 1, block 2 · mean of 3 heads"
     )
     said = caption(shown, Settings(scale=Scale(normalise=True)))
     assert "10 % of the attention fell on padding" in said and "Normalised" in said

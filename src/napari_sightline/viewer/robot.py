@@ -39,16 +39,19 @@ def wait_until(done: Callable[[], bool], patience: float = PATIENCE) -> None:
     if done():
         return
     loop, timer, begun = QEventLoop(), QTimer(), time.monotonic()
+    held: list[bool] = []  # what held once counts, even if it no longer does when the loop ends
 
     def look() -> None:
-        if done() or time.monotonic() - begun > patience:
+        if done():
+            held.append(True)
+        if held or time.monotonic() - begun > patience:
             loop.quit()
 
     timer.timeout.connect(look)
     timer.start(10)
     loop.exec()
     timer.stop()
-    if not done():
+    if not held:
         raise BadInput(f"The window did not answer in {patience:.0f} s; try it with less running.")
 
 

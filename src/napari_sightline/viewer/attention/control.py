@@ -55,6 +55,8 @@ class AttentionControl(QObject):
     -------
     changed
         Something that the panel shows has changed.
+    stepped
+        The prompt panel's session went a step on: its mask may be another.
     answered(Shown, Pictures or None)
         A map was drawn.
     told(str, bool)
@@ -62,6 +64,7 @@ class AttentionControl(QObject):
     """
 
     changed = Signal()
+    stepped = Signal()
     answered = Signal(object, object)
     told = Signal(str, bool)
     _heard = Signal()
@@ -111,7 +114,7 @@ class AttentionControl(QObject):
         if image is None:
             self.changed.emit()
             return
-        self.layers = Layers(self._viewer, image)
+        self.layers = Layers(self._viewer, image, key)
         self.passes = Passes(image, key, self._heard.emit)
         try:
             self._asker = Asker(source(image, dims.point, dims.units))
@@ -161,6 +164,7 @@ class AttentionControl(QObject):
             self.changed.emit()
             if self.settings.source == "click":
                 self.ask()
+                self.stepped.emit()
 
     # ---- what the user sets
 
@@ -178,7 +182,16 @@ class AttentionControl(QObject):
         if self.layers is not None:
             self.layers.dress(self.settings)
         self.changed.emit()
+        if "source" in changes:
+            self.stepped.emit()
         self.ask()
+
+    def toggle(self) -> None:
+        """Hide all attention layers, or show those that were visible before."""
+        if self.layers is not None:
+            self.layers.toggle()
+            self.changed.emit()
+            self.ask()
 
     def point_at(self, position: Sequence[float], displayed: Sequence[int] | None) -> None:
         """Take the place of the cursor, in the viewer's world."""

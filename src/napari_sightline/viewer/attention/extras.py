@@ -119,20 +119,17 @@ class Extras(QObject):
         )
 
     def _labels(self) -> Labels | None:
-        """Labels that tell structures apart: the prompt panel's, or any on the same grid."""
+        """Labels that tell most structures apart, on the image's grid."""
         from napari.layers import Labels
 
-        case = self._control.case
-        if case is not None and case.labels is not None and any(r.ml for r in case.state.rows):
-            return case.labels
-        image = self._control.image
-        for layer in reversed(self._viewer.layers):
+        image, found = self._control.image, []
+        for layer in self._viewer.layers:
             if not isinstance(layer, Labels) or layer.data.shape != image.data.shape:
                 continue
             same = np.allclose(layer.scale, image.scale)
-            if same and np.allclose(layer.translate, image.translate) and np.any(layer.data):
-                return bare(layer)
-        return None
+            if same and np.allclose(layer.translate, image.translate):
+                found.append((len(layer.metadata.get(KEY, {}).get("names", {})), bare(layer)))
+        return max(found, key=lambda one: one[0], default=(0, None))[1]
 
     def _counted(self, what: str, table: StructureTable) -> None:
         bars = []
@@ -144,6 +141,12 @@ class Extras(QObject):
         self.structures.emit(bars[:_SHOWN_BARS], words)
 
     # ---- uncertainty
+
+    def follow(self) -> None:
+        """Draw the uncertainty anew, where it is shown, after the mask changed."""
+        layers = self._control.layers
+        if layers is not None and layers.uncertainty is not None:
+            self.show_uncertainty(True)
 
     def show_uncertainty(self, on: bool, jump: bool = False) -> None:
         """Show or hide the mask's uncertainty, and go to its largest, if wanted."""
@@ -191,7 +194,7 @@ class Extras(QObject):
         self._submit("uncertainty", work, done, failed)
 
     def _go(self, place: tuple[float, float, float]) -> None:
-        """Show the slices through a voxel, with it in the middle if it was out of sight."""
+        """Show the slices through a voxel, with it in the middle of the canvas."""
         from napari_sightline.viewer.bridge import to_world
 
         image = self._control.image

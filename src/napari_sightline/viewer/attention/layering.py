@@ -28,10 +28,13 @@ class Layers:
         Whose layers they are.
     image : Image
         The scan.
+    frame : tuple of int
+        Of the axes before the last three.
     """
 
-    def __init__(self, viewer: Viewer, image: Image) -> None:
+    def __init__(self, viewer: Viewer, image: Image, frame: tuple[int, ...] = ()) -> None:
         self._viewer, self._image = bare(viewer), bare(image)
+        self._frame = "".join(f" · frame {i + 1}" for i in frame)
         self.live: Any = None
         self.lines: Any = None
         self.uncertainty: Any = None
@@ -58,6 +61,8 @@ class Layers:
         limits = limits_of(shown, settings)
         self._name = layer_name(shown)
         if not self._there(self.live):
+            if self.hidden:
+                return
             self.live = draw.add_map(
                 self._viewer,
                 self._image,
@@ -96,7 +101,7 @@ class Layers:
             one.values[0],
             one.step,
             one.origin,
-            layer_name(shown),
+            layer_name(shown) + self._frame,
             limits_of(shown, settings),
             settings,
         )
@@ -166,12 +171,24 @@ class Layers:
             if self._there(layer):
                 layer.visible = self._image.visible
 
+    def notice(self) -> bool:
+        """Take the user at his word where he removed the live layer: none comes until A is pressed.
+
+        Returns whether that is so.
+        """
+        gone = self.live is not None and self.live not in self._viewer.layers
+        if gone:
+            self.live = None
+            self.hidden = True
+            self._before = [layer for layer in self.all if layer.visible]
+        return gone
+
     def leave(self) -> None:
         """Take away what follows the query; what the user kept stays."""
-        for layer in (self.live, self.lines):
+        for layer in (self.live, self.lines, self.uncertainty):
             if self._there(layer):
                 self._viewer.layers.remove(layer)
-        self.live = self.lines = None
+        self.live = self.lines = self.uncertainty = None
 
 
 def _drawn(one: Placed, settings: Settings) -> Placed:

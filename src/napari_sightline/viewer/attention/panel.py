@@ -73,7 +73,7 @@ class AttentionPanel(QWidget):
         self._keys = KeyRing(
             self._viewer,
             {
-                TOGGLE: _weak(self.toggle),
+                TOGGLE: _weak(self.control.toggle),
                 PIN: _weak(self.control.pin),
                 KEEP: _weak(self.keep),
                 JUMP: _weak(self.jump),
@@ -106,7 +106,7 @@ class AttentionPanel(QWidget):
         view.keep_asked.connect(self.keep)
         view.export_asked.connect(self.ask_and_export)
         view.strip_asked.connect(self.ask_and_save_strip)
-        view.visible_asked.connect(self.toggle)
+        view.visible_asked.connect(control.toggle)
         view.cancel_asked.connect(self._cancel)
         view.details.opened.connect(lambda _: self._rest.start())
         view.details.measure_asked.connect(extras.measure)
@@ -115,6 +115,7 @@ class AttentionPanel(QWidget):
         control.changed.connect(self._refresh)
         control.answered.connect(self._on_answer)
         control.told.connect(self._tell)
+        control.stepped.connect(extras.follow)
         control.heavy.progressed.connect(view.show_progress)
         extras.structures.connect(view.details.show_bars)
         extras.trusted.connect(self._on_trust)
@@ -198,6 +199,8 @@ class AttentionPanel(QWidget):
         control = self.control
         if control.image is not None and control.image not in self._viewer.layers:
             control.choose(None)  # at once: no map may be drawn for an image that is gone
+        elif control.layers is not None and control.layers.notice():
+            self._refresh()
         self._settled.start()
 
     def _on_settled(self) -> None:
@@ -279,12 +282,6 @@ class AttentionPanel(QWidget):
         self.control.segmenters[segmenter.spec.name] = segmenter
         self.control.model = segmenter.spec.name
         self._refresh()
-
-    def toggle(self) -> None:
-        """Hide or show all attention layers."""
-        if self.control.layers is not None:
-            self.control.layers.toggle()
-            self._refresh()
 
     def keep(self) -> None:
         """Keep the map as a layer of its own, named after query, block and head."""

@@ -155,6 +155,7 @@ class Curves(Plot):
             painter.setPen(self.ink)
             painter.drawText(QPointF(x0 + 17, bottom + 26), name)
             x0 += 26 + painter.fontMetrics().horizontalAdvance(name)
+        painter.setPen(self.ink)
         painter.drawText(
             QRectF(left, bottom + 1, right - left, 14),
             Qt.AlignmentFlag.AlignHCenter,

@@ -26,10 +26,10 @@ def short_block(label: str) -> str:
 
 
 def layer_name(shown: Shown) -> str:
-    """Query, block, head and model, for the list of layers."""
+    """Query, model, block and head; the list of layers cuts the middle of long names."""
     answer = shown.merged or shown.answer
     head = answer.heads[0] if len(answer.heads) == 1 else f"{len(answer.heads)} heads"
-    return f"{answer.query} · {short_block(answer.block)} · {head} · {answer.model}"
+    return f"{answer.query} · {answer.model} · {short_block(answer.block)} · {head}"
 
 
 def caption(shown: Shown, settings: Settings) -> str:
