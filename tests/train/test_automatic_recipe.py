@@ -272,3 +272,11 @@ class TestRun:
         options |= {"data": tmp_path} | change
         with pytest.raises(BadInput, match=words):
             train_automatic(**options)  # type: ignore[arg-type]
+
+
+def test_the_preset_says_what_the_recipe_trains() -> None:
+    from napari_sightline.models.presets import preset_named
+
+    values = preset_named("headneck").values
+    for key in ("labels", "orientation", "spacing", "intensity", "roi", "overlap", "modality"):
+        assert values[key] == getattr(HEADNECK_SPEC, key), key
