@@ -54,3 +54,11 @@ def user(make_napari_viewer: Any, qtbot: Any, loaded_model: None) -> Iterator[Us
     yield User(viewer, panel, qtbot)
     with suppress(RuntimeError):  # the test closed the viewer, and the panel went with it
         panel.shut()
+
+
+@pytest.fixture(autouse=True)
+def journals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folder in which sessions are kept against a crash; not the one of whoever runs the tests."""
+    folder = tmp_path / "journals"
+    monkeypatch.setattr("napari_sightline.segment.journal.state_folder", lambda: folder)
+    return folder

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 from napari.components import ViewerModel
-from napari.layers import Labels
+from napari.layers import Image, Labels
 from napari.utils.key_bindings import KeymapHandler
 from napari.utils.shortcuts import default_shortcuts
 
-from napari_sightline.viewer.keys import KEYS, UNDO, KeyRing
+from napari_sightline.viewer.keys import CANDIDATE, KEYS, SHARED, UNDO, KeyRing
 
 
 def test_keys_of_the_viewer_come_back() -> None:
@@ -33,17 +33,31 @@ def test_keys_of_the_viewer_come_back() -> None:
 
 def test_no_key_is_one_of_napari_for_viewers_images_or_points() -> None:
     layers = ("shape", "polygon", "path", "rectangle", "ellipse", "line", "labels", "label")
+    drawing = (*layers, "points", "select_", "vertex", "direct", "copy", "paste", "brush")
     taken = {
         str(binding)
         for name, bindings in default_shortcuts.items()
         for binding in bindings
-        if not any(word in name for word in layers)
+        if not any(word in name for word in drawing)
     }
     ours = {key.replace("Control", "Ctrl").replace("-", "+") for key in KEYS}
-    assert not ours & taken
+    assert ours & taken == set(SHARED)
 
 
-def test_labels_layers_share_undo_while_nothing_is_drawn() -> None:
+def test_window_keys_are_no_menu_shortcuts_of_napari(make_napari_viewer: Any) -> None:
+    from qtpy.QtGui import QKeySequence
+
+    viewer = make_napari_viewer()
+    window = viewer.window._qt_window
+    menus = {
+        action.shortcut().toString(QKeySequence.SequenceFormat.PortableText)
+        for bar in window.menuBar().actions()
+        for action in (bar.menu().actions() if bar.menu() else ())
+    }
+    assert not {key.replace("Control", "Ctrl").replace("-", "+") for key in KEYS} & menus
+
+
+def test_our_layers_share_keys_while_nothing_is_drawn() -> None:
     viewer = ViewerModel()
     calls: list[Any] = []
     ring = KeyRing(viewer, {key: lambda k=key: calls.append(k) for key in KEYS})
@@ -51,14 +65,34 @@ def test_labels_layers_share_undo_while_nothing_is_drawn() -> None:
     labels = Labels(np.zeros((4, 4), np.uint8))
     handler = KeymapHandler()
     handler.keymap_providers = [labels, viewer]
-    ring.lend(labels)
-    handler.press_key(UNDO)
-    assert calls == [UNDO]
+    ring.lend((labels, None))
+    handler.press_key("P")
+    assert calls == ["P"] and labels.mode == "pan_zoom"
     labels.mode = "paint"
-    handler.press_key(UNDO)
-    assert calls == [UNDO]
+    handler.press_key("L")  # the picker of napari
+    assert calls == ["P"] and labels.mode == "pick"
+    handler.press_key(UNDO)  # what is drawn on our labels is a step like any other
+    assert calls == ["P", UNDO]
     labels.mode = "pan_zoom"
-    handler.press_key(UNDO)
+    ring.lend(())
+    assert not labels.keymap
+    ring.lend((labels,))
     ring.unbind()
     handler.press_key(UNDO)
-    assert calls == [UNDO] * 2 and not labels.keymap
+    assert calls == ["P", UNDO] and not labels.keymap
+
+
+def test_an_image_lends_its_key_while_candidates_are_offered() -> None:
+    viewer = ViewerModel()
+    calls: list[Any] = []
+    ring = KeyRing(viewer, {key: lambda k=key: calls.append(k) for key in KEYS})
+    ring.bind()
+    image = Image(np.random.default_rng(0).normal(size=(4, 4)), contrast_limits=(0, 1))
+    handler = KeymapHandler()
+    handler.keymap_providers = [image, viewer]
+    ring.offer(image)
+    handler.press_key(CANDIDATE)
+    assert calls == [CANDIDATE] and image.contrast_limits == [0, 1]
+    ring.offer(None)
+    handler.press_key(CANDIDATE)
+    assert calls == [CANDIDATE] and not image.keymap

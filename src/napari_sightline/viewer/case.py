@@ -9,26 +9,38 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from napari_sightline.errors import BadInput, Cancelled
 from napari_sightline.orientation import Array
-from napari_sightline.prompts import Prompt
 from napari_sightline.segment.interactive import MaskUpdate, Session
-from napari_sightline.segment.packed import union
 from napari_sightline.viewer.bridge import Source, bare
 from napari_sightline.viewer.state import Outcome, Patch, Row, State
 from napari_sightline.volume import Box3, Volume
 
 if TYPE_CHECKING:
-    from napari.layers import Image, Labels, Layer, Points
+    from napari.layers import Image, Labels, Layer, Points, Vectors
 
     from napari_sightline.models.promptable import Promptable
     from napari_sightline.viewer.worker import Job
+
+#: A step of a session, run on the worker: returns what the session said of it, or None.
+Act: TypeAlias = "Callable[[Session, Job[Outcome]], Any]"
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """What one of napari's own tools drew: new `values` where `mask`, in a box of the volume."""
+
+    box: Box3
+    mask: Array
+    values: Array
+
 
 # Cases outlive the panel, not their image: see `Case`.
 cases: WeakKeyDictionary[Any, dict[tuple[int, ...], Case]] = WeakKeyDictionary()
@@ -58,6 +70,7 @@ class Case:
         self._image = weakref.ref(bare(image))
         self._labels: weakref.ref[Labels] | None = None
         self._points: weakref.ref[Points] | None = None
+        self._lines: weakref.ref[Vectors] | None = None
         self.frame = frame
         self.session = session
         self.device = device
@@ -67,7 +80,6 @@ class Case:
         self.draft = ""  # name of the current object, as typed
         self.unsaved = False
         self.begun = False  # its layers were added
-        self._known: set[int] = set()  # ids of the session's objects, also of those gone
 
     @property
     def image(self) -> Image | None:
@@ -84,21 +96,33 @@ class Case:
         """The layer of clicks; None before the first click, or once it is gone."""
         return self._points() if self._points else None
 
-    def keep(self, labels: Labels | None = None, points: Points | None = None) -> None:
+    @property
+    def lines(self) -> Vectors | None:
+        """The layer of boxes, strokes and lassos; None before, or once it is gone."""
+        return self._lines() if self._lines else None
+
+    def keep(
+        self,
+        labels: Labels | None = None,
+        points: Points | None = None,
+        lines: Vectors | None = None,
+    ) -> None:
         """Remember, weakly, the layers in which the case is drawn."""
         if labels is not None:
             self._labels = weakref.ref(bare(labels))
         if points is not None:
             self._points = weakref.ref(bare(points))
+        if lines is not None:
+            self._lines = weakref.ref(bare(lines))
 
     def lose(self, layer: Layer) -> bool:
         """Forget a layer that left the viewer; whether it was one of ours."""
-        labels, points = self.labels is layer, self.points is layer
-        if labels:
-            self._labels = None
-        if points:
-            self._points = None
-        return labels or points
+        ours = False
+        for name in ("labels", "points", "lines"):
+            if getattr(self, name) is layer:
+                setattr(self, f"_{name}", None)
+                ours = True
+        return ours
 
     def names(self) -> dict[int, str]:
         """Names of all objects that have a mask, by label value."""
@@ -108,8 +132,12 @@ class Case:
 
     # ---- jobs, run on the worker
 
-    def open(self, source: Source, job: Job[Outcome]) -> Outcome:
-        """Read the image, once, and begin; on a case that was open, draw it as it is."""
+    def open(self, source: Source, journal: bool, job: Job[Outcome]) -> Outcome:
+        """Read the image, once, and begin; on a case that was open, draw it as it is.
+
+        What a crash left of a session on this scan comes back, unless `journal` is off.
+        """
+        note = ""
         if self.volume is None:
             try:
                 self.volume = source.read()
@@ -117,57 +145,52 @@ class Case:
                 self.fault = str(error)
                 raise
             self.session.set_volume(self.volume)
-            return Outcome(self._state())
-        item, names = self.session.current, self.session.names
-        if self.labels is None and (names or item.mask is not None):
-            none = (slice(0, 0),) * 3
-            whole = self.session.label_image()
-            self._known.update(o.id for o in self.session.objects)
-            return Outcome(self._state(), Patch(none, whole[none], whole))
-        if item.mask_box is None or item.mask is None:
-            return Outcome(self._state())
-        return Outcome(self._state(), self._patch(item.mask_box))
+            if journal:
+                note = self.session.recover()
+                self.session.keep_journal()
+                self.unsaved = bool(note)
+        if any(item.mask_box is not None for item in self.session.objects):
+            return Outcome(self._state(), self._whole(), None, note)
+        return Outcome(self._state(), (), None, note)
 
-    def prepare(self, job: Job[Outcome]) -> Outcome:
-        """Load the model and compute what does not wait for a click."""
+    def prepare(self, box: Box3 | None, job: Job[Outcome]) -> Outcome:
+        """Load the model and compute what does not wait for a click, in what is visible."""
         if self.volume is not None and not self.fault:
-            self.session.prepare(None, job.progress, job.cancelled)
+            self.session.prepare(None, job.progress, job.cancelled, box)
         return Outcome(self._state())
 
-    def add(self, prompt: Prompt, job: Job[Outcome]) -> Outcome:
-        """Add a prompt; a job cancelled in its last moment leaves nothing behind either."""
-        self._check()
+    def do(self, step: Act, job: Job[Outcome]) -> Outcome:
+        """Do a step of the session, and say what to paint anew.
+
+        A job that is cancelled in its last moment leaves nothing behind either.
+        """
+        if self.fault:
+            raise BadInput(self.fault)
         if job.cancelled():
             raise Cancelled
-        update = self.session.add(prompt, job.progress, job.cancelled)
-        if job.cancelled():
-            self.session.undo()
-            raise Cancelled
-        return self._outcome(update)
+        found = step(self.session, job)
+        if found is None:
+            return Outcome(self._state())
+        update = found if isinstance(found, MaskUpdate) else self.session.last_update
+        if update is None:
+            return Outcome(self._state())
+        patches = tuple(patch for box in update.changed for patch in self._patches(box))
+        return Outcome(self._state(), patches, update, update.note)
 
-    def undo(self, job: Job[Outcome]) -> Outcome:
-        """Take back a step."""
-        return self._outcome(self.session.undo())
+    def adopt(self, stroke: Stroke, session: Session, job: Job[Outcome]) -> MaskUpdate:
+        """Take over what one of napari's own tools drew."""
+        values = session.paint(stroke.box)
+        dtype = np.result_type(values.dtype, stroke.values.dtype)
+        values = values.astype(dtype)
+        values[stroke.mask] = stroke.values[stroke.mask]
+        return session.adopt(values, stroke.box)
 
-    def redo(self, job: Job[Outcome]) -> Outcome:
-        """Bring a step back."""
-        return self._outcome(self.session.redo())
-
-    def reset(self, job: Job[Outcome]) -> Outcome:
-        """Drop the current object's prompts; can be undone."""
-        self._check()
-        return self._outcome(self.session.reset())
-
-    def accept(self, name: str, job: Job[Outcome]) -> Outcome:
-        """Lock the current object and begin another."""
-        self._check()
-        self.session.accept(name or None)
-        return self._outcome(self.session.last_update)
-
-    def rename(self, number: int, name: str, job: Job[Outcome]) -> Outcome:
-        """Name an object."""
-        self._check()
-        self.session.rename(number, name)
+    def gather(self, job: Job[Outcome]) -> Outcome:
+        """Take over whatever else was written into the labels layer, by scripts for example."""
+        shown = voxels(self.labels, self.volume)
+        if shown is None or np.array_equal(shown, self.session.label_image()):
+            return Outcome(self._state())
+        self.session.adopt(shown.copy(), force=True)
         return Outcome(self._state())
 
     def move(self, model: str | Promptable, device: str, job: Job[Outcome]) -> Outcome:
@@ -182,34 +205,19 @@ class Case:
 
     # ---- what they share
 
-    def _check(self) -> None:
-        if self.fault:
-            raise BadInput(self.fault)
+    def _whole(self) -> tuple[Patch, ...]:
+        """Make a patch of the whole label image, for a layer that is made or drawn anew."""
+        none: Box3 = (slice(0, 0), slice(0, 0), slice(0, 0))
+        whole = self.session.label_image()
+        return (Patch(none, whole[none], whole),)
 
-    def _outcome(self, update: MaskUpdate | None) -> Outcome:
-        if update is None:
-            return Outcome(self._state())
-        box: Box3 | None = None
-        for part in update.changed:
-            box = union(box, part)
-        if box is None:
-            return Outcome(self._state(), None, update)
-        return Outcome(self._state(), self._patch(box, update.objects), update)
-
-    def _patch(self, box: Box3, numbers: Sequence[int] = ()) -> Patch:
-        """Lay the session's objects into what the labels layer shows; other labels stay."""
+    def _patches(self, box: Box3) -> tuple[Patch, ...]:
+        """Paint a box; all of the image where the layer is gone or too narrow."""
         values = self.session.paint(box)
-        self._known.update(item.id for item in self.session.objects)
-        self._known.update(numbers)
-        shown, fresh = voxels(self.labels, self.volume), None
-        if shown is None:
-            if not self.session.names:
-                return Patch(box, values)
-            shown = fresh = self.session.label_image(include_current=False)
-        theirs = shown[box]
-        foreign = (theirs != 0) & ~np.isin(theirs, list(self._known))
-        dtype = np.result_type(shown.dtype, values.dtype)
-        return Patch(box, np.where(foreign, theirs, values).astype(dtype), fresh)
+        shown = voxels(self.labels, self.volume)
+        if shown is None or not np.can_cast(values.dtype, shown.dtype):
+            return self._whole()
+        return (Patch(box, values),)
 
     def _state(self) -> State:
         session = self.session
@@ -221,7 +229,17 @@ class Case:
         current = session.current
         rows = []
         for item in session.objects:
-            rows.append(Row(item.id, item.name, item.volume_ml, item.accepted))
+            rows.append(
+                Row(
+                    item.id,
+                    item.name,
+                    item.volume_ml,
+                    item.accepted,
+                    item.locked,
+                    item.visible,
+                    item.colour,
+                )
+            )
         return State(
             current.id,
             current.prompts,
@@ -232,6 +250,8 @@ class Case:
             device,
             precision,
             devices(),
+            max(0, len(current.step.options) - 1),
+            current.step.chosen,
         )
 
 

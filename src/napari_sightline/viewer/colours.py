@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from napari_sightline.anatomy import Colour
@@ -23,10 +23,15 @@ def unit(colour: Colour, alpha: float = 1.0) -> tuple[float, float, float, float
     return r, g, b, alpha
 
 
-def label_colours(names: Mapping[int, str]) -> Any:
+def label_colours(
+    names: Mapping[int, str],
+    own: Mapping[int, Colour] | None = None,
+    hidden: Collection[int] = (),
+) -> Any:
     """Colour map of a labels layer (napari ``DirectLabelColormap``).
 
-    Values without a name have the small palette's colours as long as it lasts, then grey.
+    Values without a name have the small palette's colours as long as it lasts, then grey; `own`
+    colours go before those of names, and `hidden` values have none.
     """
     from napari.utils.colormaps import DirectLabelColormap
 
@@ -36,6 +41,10 @@ def label_colours(names: Mapping[int, str]) -> Any:
     legend = as_legend(names)
     for value in legend:
         table[value] = unit(legend.colour(value))
+    for value, colour in (own or {}).items():
+        table[value] = unit(colour)
+    for value in hidden:
+        table[value] = unit(colour_of(value), 0.0)
     return DirectLabelColormap(color_dict=table)
 
 

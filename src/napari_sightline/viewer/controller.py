@@ -20,11 +20,13 @@ from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
 from napari_sightline.errors import BadInput, Cancelled, SightlineError
 from napari_sightline.io import save
-from napari_sightline.prompts import Point
-from napari_sightline.segment.interactive import Session
+from napari_sightline.prompts import Point, Prompt
+from napari_sightline.segment.interactive import MaskUpdate, Session
+from napari_sightline.segment.state import SegmentObject
 from napari_sightline.viewer import layers as draw
+from napari_sightline.viewer import marks
 from napari_sightline.viewer.bridge import bare, frame, source, voxel_at
-from napari_sightline.viewer.case import Case, cases, voxels
+from napari_sightline.viewer.case import Act, Case, cases
 from napari_sightline.viewer.state import Outcome
 from napari_sightline.viewer.worker import Job, Worker
 
@@ -33,8 +35,9 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 _log = logging.getLogger(__name__)
-#: Kinds of jobs that change the current object, in the order in which they were asked for.
-_STEPS = ("click", "undo", "redo", "reset", "accept")
+#: Kinds of jobs that only look ahead, and of those that change objects.
+_AHEAD = ("prepare", "preview")
+_STEPS = ("click", "step", "undo", "redo", "accept")
 _TRANSFORMS = ("scale", "translate", "rotate", "shear", "affine")
 # Loaded models by name and device: images share them.
 _models: dict[tuple[str, str], Any] = {}
@@ -68,6 +71,12 @@ class Controller(QObject):
         self.case: Case | None = None
         self.model = "sightline-3d"
         self.device = "auto"
+        self._marked: int | None = None
+        self._sketch: Prompt | None = None
+        self._instead: int | None = None
+        self.ghost: tuple[marks.Line, ...] = ()  # outline of a preview
+        self._heard: Any = None  # the labels layer whose brush is listened to
+        self.journals = True  # whether sessions are kept against a crash
 
     # ---- which image, which model
 
@@ -103,28 +112,34 @@ class Controller(QObject):
             return case
         for transform in _TRANSFORMS:
             getattr(image.events, transform).connect(self._on_moved)
-        self._submit("open", case, partial(case.open, described))
+        self._submit("open", case, partial(case.open, described, self.journals))
         if case.device != self.device:
             self.choose_device(self.device)
-        self._submit("prepare", case, case.prepare)
-        if case.points is not None:
-            case.points.visible = True
+        self._submit("prepare", case, partial(case.prepare, None))
+        for layer in (case.points, case.lines):
+            if layer is not None:
+                layer.visible = True
         return case
 
     def _leave(self) -> None:
         """Let go of the present image: what was asked for on it is dropped."""
         case, self.case = self.case, None
+        self._marked, self._sketch, self.ghost = None, None, ()
         for job in self.worker.jobs:
             if job.kind != "save":
                 job.forget()
         if case is None:
             return
+        if self._heard is not None:
+            self._heard.events.paint.disconnect(self._on_paint)
+            self._heard = None
         image = case.image
         if image is not None:
             for transform in _TRANSFORMS:
                 getattr(image.events, transform).disconnect(self._on_moved)
-        if case.points is not None:
-            case.points.visible = False
+        for layer in (case.points, case.lines):
+            if layer is not None:
+                layer.visible = False
 
     def choose_device(self, device: str) -> None:
         """Compute on another device from now on; objects and prompts come along."""
@@ -182,50 +197,122 @@ class Controller(QObject):
         if case.volume is not None and not case.volume.contains(point.position):
             self.told.emit("The click fell beside the scan; click on the picture.", True)
             return
+        self._give(case, point)
+
+    def prompt(self, prompt: Prompt) -> None:
+        """Give a prompt in voxels of the volume; it is drawn at once and computed in its turn."""
+        if self.case is not None and self.case.image is not None:
+            self._give(self._case_of(self.case.image), prompt)
+
+    def _give(self, case: Case, prompt: Prompt) -> None:
         if case.fault:
             self.told.emit(case.fault, True)
             return
         for job in self.worker.jobs:
-            if job.kind == "prepare":  # the click knows better where to look
+            if job.kind in _AHEAD:  # the prompt knows better where to look
                 job.cancel()
-        job = self._submit("click", case, partial(case.add, point))
-        job.prompt = point
+
+        def add(session: Session, job: Job[Outcome]) -> MaskUpdate:
+            return session.add(prompt, job.progress, job.cancelled)
+
+        job = self._submit("click", case, partial(case.do, add))
+        job.prompt = prompt
         draw.to_front(self._viewer, case)
-        self.draw_clicks()
+        self.draw_prompts()
         self.changed.emit()
+
+    def replace(self, index: int, prompt: Prompt) -> None:
+        """Move or change a prompt of the current object; the mask follows."""
+        self.mark(None)
+        self.ask(lambda s, job: s.replace_prompt(index, prompt, job.progress, job.cancelled))
+
+    def remove_marked(self) -> None:
+        """Take the marked prompt away; the mask follows."""
+        index = self._marked
+        if index is not None:
+            self.mark(None)
+            self.ask(lambda s, job: s.remove_prompt(index, job.progress, job.cancelled))
+
+    @property
+    def marked(self) -> int | None:
+        """Index of the prompt that is marked."""
+        return self._marked
+
+    def mark(self, index: int | None) -> None:
+        """Mark a prompt of the current object; None for none."""
+        if index != self._marked:
+            self._marked = index
+            self.draw_prompts()
+            self.changed.emit()
+
+    def sketch(self, prompt: Prompt | None, instead: int | None = None) -> None:
+        """Show what is being drawn, or moved in the place of a prompt; None ends it."""
+        self._sketch, self._instead = prompt, instead if prompt is not None else None
+        self.draw_prompts()
+
+    def choose_candidate(self, index: int | None) -> None:
+        """Take a candidate for the first prompt; None for the model's own answer."""
+        self.ask(lambda session, _: session.choose(index))
 
     def undo(self) -> None:
         """Take back the last click, also one that is still being computed."""
         steps = [j for j in self.worker.jobs if j.kind in _STEPS and not j.cancelled()]
         if steps and steps[-1].kind == "click":
             steps[-1].cancel()
-            self.draw_clicks()
+            self.draw_prompts()
             self.changed.emit()
         elif self.case is not None:
-            self._submit("undo", self.case, self.case.undo)
+            self.ask(lambda session, _: session.undo(), "undo")
 
     def redo(self) -> None:
         """Bring back what was undone."""
         if self.case is not None:
-            self._submit("redo", self.case, self.case.redo)
+            self.ask(lambda session, _: session.redo(), "redo")
 
     def reset(self) -> None:
         """Drop the current object's clicks, computed and waiting; can be undone."""
         if self.case is not None:
             self._cancel_clicks()
-            self._submit("reset", self.case, self.case.reset)
+            self.ask(lambda session, _: session.reset())
 
     def accept(self, name: str) -> None:
         """Lock the current object under a name and begin another."""
         if self.case is None:
             return
         self.case.draft = ""
-        self._submit("accept", self.case, partial(self.case.accept, name.strip()))
+        self.ask(lambda session, _: session.accept(name.strip() or None), "accept")
+
+    def begin_next(self, name: str) -> None:
+        """Leave the current object open under a name, and begin another."""
+        if self.case is None:
+            return
+        self.case.draft, typed = "", name.strip()
+
+        def step(session: Session, _: Job[Outcome]) -> SegmentObject:
+            if typed and typed != session.current.name:
+                session.rename(session.current.id, typed)
+            return session.new_object()
+
+        self.ask(step)
 
     def rename(self, number: int, name: str) -> None:
-        """Name an object that was accepted."""
-        if self.case is not None and name.strip():
-            self._submit("rename", self.case, partial(self.case.rename, number, name.strip()))
+        """Name an object."""
+        if name.strip():
+            self.ask(lambda session, _: session.rename(number, name.strip()))
+
+    def ask(self, step: Act, kind: str = "step") -> None:
+        """Do a step of the session once all that was asked for before is done.
+
+        Parameters
+        ----------
+        step : callable
+            Given the session and the job, on the worker; returns what the session said.
+        kind : str
+            For the queue.
+        """
+        if self.case is not None:
+            self._submit(kind, self.case, partial(self.case.do, step))
+            self.changed.emit()
 
     def draft(self, name: str) -> None:
         """Take the name of the current object as it is typed: its colour follows."""
@@ -245,7 +332,7 @@ class Controller(QObject):
     def _cancel_clicks(self) -> None:
         for job in self.waiting:
             job.cancel()
-        self.draw_clicks()
+        self.draw_prompts()
 
     def save(self, path: Path) -> None:
         """Write all objects as one label map on the scan's own grid, as they are drawn.
@@ -257,28 +344,23 @@ class Controller(QObject):
         if case is None:
             return
 
-        def write(_: object) -> None:
-            volume, names = case.volume, case.names()
-            shown = voxels(case.labels, volume)
-            if volume is None or (shown is None and not names):
-                nothing = BadInput("There is nothing to save yet; click an organ first.")
-                self._fail(case, nothing)
-                return
-            label_image = case.session.label_image
+        def work(_: Job[Path]) -> Path:
+            volume, session = case.volume, case.session
+            if volume is None or not any(item.mask_box for item in session.objects):
+                raise BadInput("There is nothing to save yet; click an organ first.")
+            typed = {case.state.current: case.draft}
+            names = {
+                item.id: item.name or typed.get(item.id) or f"object {item.id}"
+                for item in session.objects
+                if item.mask_box is not None
+            }
+            path_of = save(path, session.label_image(), volume, names)
+            session.saved()
+            return path_of
 
-            def work(_: Job[Path]) -> Path:
-                # No other job changes the labels meanwhile; the user's brush may.
-                labels = label_image() if shown is None else shown.copy()
-                return save(path, labels, volume, names)
-
-            done = partial(self._on_saved, case)
-            job = Job(work, done, self._failing(case), "save", lasting=True)
-            self.worker.submit(job)
-
-        if any(job.kind in _STEPS for job in self.worker.jobs):
-            self.worker.submit(Job(lambda _: None, write, kind="save"))
-        else:
-            write(None)
+        self._submit("step", case, case.gather)
+        done = partial(self._on_saved, case)
+        self.worker.submit(Job(work, done, self._failing(case), "save", lasting=True))
 
     def _on_saved(self, case: Case, path: Path) -> None:
         case.unsaved = False
@@ -302,43 +384,49 @@ class Controller(QObject):
     def _on_done(self, case: Case, job: Job[Outcome], outcome: Outcome) -> None:
         late = job.kind == "click" and job.cancelled()
         self._draw(case, outcome)
+        if outcome.note:
+            self.told.emit(outcome.note, False)
         if late:  # undone after it had been computed, before it was drawn
-            self._submit("undo", case, case.undo)
+            self._submit("undo", case, partial(case.do, lambda session, _: session.undo()))
         elif outcome.update is not None:
             case.unsaved = True
             self.computed.emit(outcome)
-        elif job.kind == "accept":
-            case.unsaved = True
 
     def _draw(self, case: Case, outcome: Outcome) -> None:
         """Put an outcome on the screen."""
         if case.session.model is not None:
             _models[self.model, case.device] = case.session.model
-        case.state = outcome.state
+        before, case.state = case.state, outcome.state
+        if case is self.case and before.prompts != case.state.prompts:
+            self._marked, self.ghost = None, ()
         if case.image is None or case.image not in self._viewer.layers:
             return
         draw.begin(self._viewer, case)
-        if outcome.patch is not None:
-            try:
-                draw.draw_patch(self._viewer, case, outcome.patch)
-            except ValueError as error:  # somebody else changed the layer
-                _log.warning("labels layer could not be drawn", exc_info=error)
-                self.told.emit("The labels layer was changed; remove it and click again.", True)
+        try:
+            draw.draw_patches(self._viewer, case, outcome.patches)
+        except ValueError as error:  # somebody else changed the layer
+            _log.warning("labels layer could not be drawn", exc_info=error)
+            self.told.emit("The labels layer was changed; remove it and click again.", True)
+        self._listen(case)
         draw.dress(case)
-        self.draw_clicks()
+        self.draw_prompts()
         self.changed.emit()
 
-    def draw_clicks(self) -> None:
-        """Show the clicks as they look on the present slice."""
+    def draw_prompts(self) -> None:
+        """Show the prompts as they look on the present slice."""
         case = self.case
         if case is None or case.image is None:
             return
+        prompts, sketch = list(case.state.prompts), self._sketch
+        if self._instead is not None and sketch is not None and self._instead < len(prompts):
+            prompts[self._instead], sketch = sketch, None
         waiting = [job.prompt for job in self.waiting if job.prompt is not None]
-        draw.draw_clicks(self._viewer, case, [*case.state.clicks, *waiting], len(waiting))
+        every = [*prompts, *waiting]
+        marks.draw(self._viewer, case, every, len(waiting), self._marked, sketch, self.ghost)
 
     def _fail(self, case: Case, error: Exception) -> None:
         """Say what went wrong; the session is as it was."""
-        self.draw_clicks()
+        self.draw_prompts()
         if isinstance(error, Cancelled):
             pass
         elif isinstance(error, SightlineError):
@@ -364,13 +452,34 @@ class Controller(QObject):
             QTimer.singleShot(0, partial(_sweep, self._viewer, case))
             self.changed.emit()
             return
-        if case.points is not None and case.points not in layers:
-            case.lose(case.points)
+        for layer in (case.points, case.lines):
+            if layer is not None and layer not in layers:
+                case.lose(layer)
         if case.labels is not None and case.labels not in layers:
             case.lose(case.labels)
+            self._listen(case)
             if any(row.ml for row in case.state.rows):
                 sentence = "The labels layer was removed; your next click brings it back."
                 self.told.emit(sentence, False)
+
+    def _listen(self, case: Case) -> None:
+        """Hear of what napari's own tools draw into the labels layer."""
+        labels = case.labels
+        if labels is self._heard:
+            return
+        if self._heard is not None:
+            self._heard.events.paint.disconnect(self._on_paint)
+        self._heard = labels
+        if labels is not None:
+            labels.events.paint.connect(self._on_paint)
+
+    def _on_paint(self, event: Any) -> None:
+        case = self.case
+        if case is None or case.labels is None or case.volume is None:
+            return
+        stroke = draw.stroke_of(case.labels, event.value, case.volume)
+        if stroke is not None:
+            self.ask(partial(case.adopt, stroke))
 
     def _on_moved(self) -> None:
         if self.case is not None:

@@ -6,21 +6,42 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from napari_sightline.viewer.bridge import bare
+from napari_sightline.viewer.windows import PRESETS
 
 if TYPE_CHECKING:
-    from napari.layers import Labels
+    from napari.layers import Layer
     from napari.viewer import Viewer
 
-UNDO, REDO, ACCEPT = "Control-Z", "Control-Shift-Z", "Enter"
-_DRAWING = (UNDO, REDO, ACCEPT)
-#: Key and what it does, as tooltips show it. None of them is a key that napari binds for the
-#: viewer, images or points. Labels layers bind three of them for drawing: see `KeyRing.lend`.
+UNDO, REDO, ACCEPT, CANDIDATE = "Control-Z", "Control-Shift-Z", "Enter", "C"
+#: The list of keys: not a key of napari's keymaps, which know no question mark.
+LIST = "?"
+#: Key and what it does, as tooltips and the list show it. None of them is a key that napari binds
+#: for the viewer, images or points, but for `SHARED`. Our own layers bind some of them for
+#: drawing: see `KeyRing.lend`.
 KEYS: Mapping[str, str] = {
-    "T": "switch between positive and negative clicks",
+    "P": "click on places",
+    "B": "draw boxes",
+    "S": "draw strokes",
+    "L": "draw lassos",
+    "T": "switch between positive and negative",
     UNDO: "undo",
     REDO: "redo",
+    "N": "begin another object and leave this one open",
     ACCEPT: "accept the object",
-    "R": "drop all clicks of the object",
+    "R": "drop all prompts of the object",
+    CANDIDATE: "go through the candidates after a first prompt",
+    "V": "hide the masks, or show them again",
+    "Delete": "take the marked prompt away",
+    "D": "show the next plane through the place under the pointer",
+    "J": "jump to the next prompt of the object",
+    "O": "outlines instead of filled masks, and back",
+    **{preset.key: f"window for {name}" for name, preset in PRESETS.items()},
+}
+#: Keys that napari has too, and what they do there: the panel has V while it is open, and C while
+#: candidates are offered.
+SHARED: Mapping[str, str] = {
+    "V": "hides the selected layers",
+    CANDIDATE: "sets the contrast of the selected image",
 }
 
 
@@ -40,6 +61,7 @@ class KeyRing:
         self._actions = dict(actions)
         self._before: dict[str, Any] = {}
         self._lent: list[Any] = []
+        self._image: Any = None
         self.bound = False
 
     def bind(self) -> None:
@@ -58,36 +80,51 @@ class KeyRing:
         for key, before in self._before.items():
             self._viewer.bind_key(key, before, overwrite=True)
         self._before.clear()
-        for layer in self._lent:
-            layer.events.mode.disconnect(self._share)
-            self._take_back(layer)
-        self._lent.clear()
+        self.lend(())
+        self.offer(None)
 
-    def lend(self, layer: Labels | None) -> None:
-        """Let the keys work too while our labels layer is selected, unless it is drawn on.
+    def lend(self, layers: tuple[Layer | None, ...]) -> None:
+        """Let the keys work too while one of our layers is selected, unless it is drawn on.
 
-        Labels layers bind undo, redo and Enter for napari's own drawing tools; these have them
-        as long as such a tool is chosen.
+        Such layers bind letters, undo and Enter for napari's own tools. These have the letters and
+        Enter as long as one of them is chosen; undo and redo stay ours: what is drawn on our labels
+        is a step like any other.
         """
-        layer = bare(layer)
-        if layer is None or not self.bound or any(layer is lent for lent in self._lent):
-            return
-        self._lent.append(layer)
-        layer.events.mode.connect(self._share)
+        wanted = [bare(layer) for layer in layers if layer is not None] if self.bound else []
+        for layer in self._lent:
+            if not any(layer is other for other in wanted):
+                layer.events.mode.disconnect(self._share)
+                _take_back(layer, self._actions)
+        for layer in wanted:
+            if not any(layer is other for other in self._lent):
+                layer.events.mode.connect(self._share)
+        self._lent = wanted
         self._share()
 
     def _share(self) -> None:
         for layer in self._lent:
-            if layer.mode != "pan_zoom":
-                self._take_back(layer)
-                continue
-            for key in _DRAWING:
-                layer.bind_key(key, _call(self._actions[key]), overwrite=True)
+            idle = str(layer.mode) == "pan_zoom"
+            for key, action in self._actions.items():
+                if idle or key in (UNDO, REDO):
+                    layer.bind_key(key, _call(action), overwrite=True)
+                else:
+                    layer.bind_key(key, None)
 
-    @staticmethod
-    def _take_back(layer: Any) -> None:
-        for key in _DRAWING:
-            layer.bind_key(key, None)
+    def offer(self, image: Any) -> None:
+        """Take C from an image as long as candidates are offered; None gives it back."""
+        image = bare(image) if self.bound and CANDIDATE in self._actions else None
+        if image is self._image:
+            return
+        if self._image is not None:
+            self._image.bind_key(CANDIDATE, None)
+        self._image = image
+        if image is not None:
+            image.bind_key(CANDIDATE, _call(self._actions[CANDIDATE]), overwrite=True)
+
+
+def _take_back(layer: Any, actions: Mapping[str, Any]) -> None:
+    for key in actions:
+        layer.bind_key(key, None)
 
 
 def _call(action: Callable[[], None]) -> Callable[[Any], None]:

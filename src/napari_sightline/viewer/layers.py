@@ -7,35 +7,28 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_sightline.orientation import Array
-from napari_sightline.prompts import Point
+from napari_sightline.segment.packed import union, within
+from napari_sightline.viewer import marks
 from napari_sightline.viewer.bridge import (
     KEY,
     bare,
     grid_like,
     is_scan,
     layer_axes,
-    points_on,
     slice_at,
 )
-from napari_sightline.viewer.case import Case, voxels
-from napari_sightline.viewer.colours import NEGATIVE, POSITIVE, label_colours, unit
+from napari_sightline.viewer.case import Case, Stroke, voxels
+from napari_sightline.viewer.colours import label_colours
 from napari_sightline.viewer.state import Patch
-from napari_sightline.volume import Volume
+from napari_sightline.volume import Box3, Volume
 
 if TYPE_CHECKING:
     from napari.layers import Image
     from napari.viewer import Viewer
 
 _OPACITY = 0.5
-#: Size of a click on the screen, pixels, at least and at most.
-_CLICK_PIXELS = (10, 26)
-#: Clicks across a shown width of the scan.
-_CLICKS_ACROSS = 40
-# How strongly a click is drawn so many slices away from its own; farther away not at all.
-_FAINT = {0: 1.0, 1: 0.5, 2: 0.25}
 
 
 def begin(viewer: Viewer, case: Case) -> None:
@@ -44,28 +37,28 @@ def begin(viewer: Viewer, case: Case) -> None:
         return
     case.begun = True
     if case.labels is None and not any(row.ml for row in case.state.rows):
-        _new_labels(viewer, case, None, np.dtype(np.uint8))
-    if case.points is None:
-        _new_points(viewer, case, case.image)
+        # Pages cost nothing until they are written.
+        _new_labels(viewer, case, np.zeros(case.volume.shape, np.uint8))
+    marks.begin(viewer, case)
 
 
 def to_front(viewer: Viewer, case: Case) -> None:
     """Put labels and clicks above images that were opened later: a click is to be seen."""
     layers = bare(viewer.layers)
     top = max((layers.index(layer) for layer in layers if is_scan(layer)), default=0)
-    for layer in (case.labels, case.points):
+    for layer in (case.labels, case.lines, case.points):
         if layer in layers and layers.index(layer) < top:
             layers.move(layers.index(layer), len(layers))
 
 
 def remove_clicks(viewer: Viewer, case: Case) -> None:
-    """Take the layer of clicks away; the session keeps them."""
-    points = case.points
+    """Take the layers of prompts away; the session keeps them."""
     case.begun = False
-    if points is not None:
-        case.lose(points)
-        if points in viewer.layers:
-            viewer.layers.remove(points)
+    for layer in (case.points, case.lines):
+        if layer is not None:
+            case.lose(layer)
+            if layer in viewer.layers:
+                viewer.layers.remove(layer)
 
 
 def remove_unused(viewer: Viewer, case: Case) -> None:
@@ -79,45 +72,105 @@ def remove_unused(viewer: Viewer, case: Case) -> None:
         remove_clicks(viewer, case)
 
 
-def draw_patch(viewer: Viewer, case: Case, patch: Patch) -> None:
-    """Put a patch into the case's labels layer, which is made where there is none."""
-    if case.volume is None or case.image is None:
+def draw_patches(viewer: Viewer, case: Case, patches: Sequence[Patch]) -> None:
+    """Put patches into the case's labels layer, which is made where there is none."""
+    volume, image = case.volume, case.image
+    if volume is None or image is None:
         return
-    shown = voxels(case.labels, case.volume)
-    if shown is None or not np.can_cast(patch.values.dtype, shown.dtype):
-        base = patch.fresh if shown is None else shown
-        shown = _new_labels(viewer, case, base, patch.values.dtype)
-    shown[patch.box] = patch.values
-    layer = case.labels
-    if layer is not None:
-        layer.refresh(extent=False)
+    seen = False
+    for patch in patches:
+        if patch.fresh is not None:
+            _new_labels(viewer, case, patch.fresh)
+            continue
+        shown = voxels(case.labels, volume)
+        if shown is not None:
+            shown[patch.box] = patch.values
+            seen |= _on_screen(viewer, image, patch.box)
+    if seen and case.labels is not None:
+        # The slice alone: bounds stay, and nobody waits for a new thumbnail.
+        case.labels.refresh(extent=False, thumbnail=False, highlight=False)
 
 
-def _new_labels(viewer: Viewer, case: Case, base: Array | None, dtype: np.dtype[Any]) -> Array:
-    """Add a labels layer, or widen the one there is, with what was on it."""
+def _on_screen(viewer: Viewer, image: Image, box: Box3) -> bool:
+    """Whether some of a box lies in the slice that is shown."""
+    dims = viewer.dims
+    if dims.ndisplay != 2:
+        return True
+    axis, shown = slice_at(image, dims.point, dims.order, dims.units)
+    return bool(box[axis].start <= shown < box[axis].stop)
+
+
+def stroke_of(layer: Any, atoms: Sequence[Any], volume: Volume) -> Stroke | None:
+    """Read what one of napari's own tools drew from what the layer says of it.
+
+    Parameters
+    ----------
+    layer : Labels
+        On the grid of the volume.
+    atoms : sequence
+        Value of the layer's ``paint`` event: index arrays, old and new values; or, of newer tools,
+        an object with a place (``slice_key``), a mask and the new value.
+    volume : Volume
+        Whose grid it is.
+    """
+    shown = voxels(layer, volume)
+    if shown is None:
+        return None
+    places = [_place(atom, shown.shape) for atom in atoms]
+    box: Box3 | None = None
+    for place, _ in places:
+        box = union(box, place)
+    if box is None:
+        return None
+    mask = np.zeros([s.stop - s.start for s in box], bool)
+    for place, drawn in places:
+        mask[within(place, box)] |= drawn
+    return Stroke(box, mask, shown[box].copy())
+
+
+def _place(atom: Any, shape: tuple[int, ...]) -> tuple[Box3, Array]:
+    """Box of what an atom of napari's history changed, and the voxels in it."""
+    if hasattr(atom, "slice_key"):
+        key = tuple(atom.slice_key)
+        key = (*(0 for _ in range(3 - len(key))), *key)
+        parts = []
+        for part, n in zip(key, shape, strict=True):
+            low, high, _ = part.indices(n) if isinstance(part, slice) else (part, part + 1, 1)
+            parts.append(slice(int(low), int(high)))
+        box: Box3 = (parts[0], parts[1], parts[2])
+        size = [s.stop - s.start for s in box]
+        mask = np.ones(size, bool) if atom.mask is None else np.asarray(atom.mask).reshape(size)
+        return box, mask
+    indices = [np.asarray(line, int).ravel() for line in atom[0]]
+    while len(indices) < 3:
+        indices.insert(0, np.zeros_like(indices[0]))
+    a, b, c = (slice(int(line.min()), int(line.max()) + 1) for line in indices)
+    mask = np.zeros([s.stop - s.start for s in (a, b, c)], bool)
+    mask[tuple(line - s.start for line, s in zip(indices, (a, b, c), strict=True))] = True
+    return (a, b, c), mask
+
+
+def _new_labels(viewer: Viewer, case: Case, data: Array) -> None:
+    """Add a labels layer, or give the one there is other voxels, as wide as they need."""
     volume, image = case.volume, case.image
     assert volume is not None and image is not None
-    if base is None:
-        data = np.zeros(volume.shape, dtype)  # pages cost nothing until they are written
-    else:
-        data = base.astype(np.promote_types(base.dtype, dtype))
     flat = data[0] if layer_axes(image) == 2 else data
     old = case.labels
     if old is not None and voxels(old, volume) is not None:
         old.data = flat
-        return data
+        return
     label = f"labels of {image.name}"
     if case.frame:
         label += ", frame " + ", ".join(str(i + 1) for i in case.frame)
-    with _selection(viewer):
+    with marks.Selection(viewer):
         layer = bare(viewer.add_labels(flat, name=label, opacity=_OPACITY, **grid_like(image)))
     layer.metadata[KEY] = {"volume": replace(volume, data=data, modality=None), "names": {}}
     case.keep(labels=layer)
-    layers, points = bare(viewer.layers), case.points
-    if points in layers:  # clicks stay above labels
-        layers.move(layers.index(points), len(layers))
+    layers = bare(viewer.layers)
+    for marked in (case.lines, case.points):  # prompts stay above labels
+        if marked in layers:
+            layers.move(layers.index(marked), len(layers))
     dress(case)
-    return data
 
 
 def dress(case: Case) -> None:
@@ -131,15 +184,23 @@ def dress(case: Case) -> None:
         typed[case.state.current] = case.draft
     kept = layer.metadata.setdefault(KEY, {})
     kept["names"] = names
-    if kept.get("coloured") != typed:
-        kept["coloured"] = typed
-        layer.colormap = label_colours(typed)
+    hidden = tuple(row.id for row in case.state.rows if not row.visible)
+    own = {row.id: row.colour for row in case.state.rows if row.colour is not None}
+    look = (typed, hidden, own)
+    if kept.get("coloured") != look:
+        kept["coloured"] = look
+        layer.colormap = label_colours(typed, own, hidden)
+    if layer.selected_label != case.state.current:
+        layer.selected_label = case.state.current  # what a brush draws is the current object's
     ml = {row.id: round(row.ml, 2) for row in case.state.rows if row.ml > 0}
-    layer.features = {
+    table = {
         "index": [0, *ml],
         "name": ["", *(names[i] for i in ml)],
         "mL": [0.0, *ml.values()],
     }
+    if kept.get("table") != table:
+        kept["table"] = table
+        layer.features = table
 
 
 def show_outlines(case: Case, on: bool) -> None:
@@ -154,109 +215,12 @@ def show_outlines(case: Case, on: bool) -> None:
     layer.opacity = 1.0 if on else kept.get("opacity", _OPACITY)
 
 
-def draw_clicks(viewer: Viewer, case: Case, clicks: Sequence[Point], waiting: int) -> None:
-    """Show the current object's clicks: green discs inside, red crosses outside.
-
-    A click is drawn on its own slice, and faintly on the next few, where napari would hide it.
-
-    Parameters
-    ----------
-    clicks : sequence of Point
-        In voxels of the volume; the last `waiting` are still being computed and drawn paler.
-    """
-    image, layer = case.image, case.points
-    if image is None:
-        return
-    if layer is None:
-        if not clicks:
-            return
-        layer = _new_points(viewer, case, image)
-    positions, strength = _on_slice(viewer, image, clicks)
-    strength[len(clicks) - waiting :] *= 0.5
-    signs = [c.positive for c in clicks]
-    look = (positions.tolist(), strength.tolist(), signs)
-    if layer.metadata.get(KEY) == look:
-        return
-    layer.metadata[KEY] = look
-    faces = [
-        unit(POSITIVE if sign else NEGATIVE, alpha)
-        for sign, alpha in zip(signs, strength, strict=True)
-    ]
-    # napari uploads the points again after each of these: once is enough.
-    with layer.events.blocker_all():
-        layer.data = points_on(image, positions)
-        if clicks:
-            layer.symbol = ["disc" if sign else "x" for sign in signs]
-            layer.size = _click_size(case.volume, layer) * (0.5 + 0.5 * strength)
-            layer.face_color = np.array(faces)
-            # Round a cross a border is a blot.
-            layer.border_width = [0.12 if sign else 0.0 for sign in signs]
-            layer.border_color = np.array([(0.05, 0.05, 0.05, alpha) for alpha in strength])
-        layer.selected_data = set()
-    layer.refresh()
-
-
-def _on_slice(
-    viewer: Viewer, image: Image, clicks: Sequence[Point]
-) -> tuple[Array, npt.NDArray[np.float64]]:
-    """Positions (N, 3) at which clicks are drawn on the shown slice, and how strongly (N,)."""
-    positions = np.array([c.position for c in clicks], float).reshape(-1, 3)
-    strength = np.ones(len(positions))
-    dims = viewer.dims
-    if dims.ndisplay == 2 and len(positions):
-        axis, shown = slice_at(image, dims.point, dims.order, dims.units)
-        away = np.abs(np.rint(positions[:, axis]) - shown)
-        strength = np.array([_FAINT.get(int(slices), 1.0) for slices in away])
-        near = away <= max(_FAINT)
-        positions[near, axis] = shown
-    return positions, strength
-
-
-def _new_points(viewer: Viewer, case: Case, image: Image) -> Any:
-    with _selection(viewer):
-        layer = bare(
-            viewer.add_points(
-                np.zeros((0, layer_axes(image))),
-                name=f"clicks on {image.name}",
-                canvas_size_limits=_CLICK_PIXELS,
-                **grid_like(image),
-            )
-        )
-    layer.editable = False
-    case.keep(points=layer)
-    return layer
-
-
-def _click_size(volume: Volume | None, layer: Any) -> float:
-    """Diameter in the layer's data units; napari multiplies it by the last scale."""
-    if volume is None:
-        return 3.0
-    width = float(np.median(np.array(volume.shape) * np.array(volume.spacing)))
-    return width / _CLICKS_ACROSS / abs(float(layer.scale[-1]))
-
-
 def follow_image(case: Case) -> None:
     """Keep labels and clicks on the image after somebody moved or scaled it."""
     image = case.image
     if image is None:
         return
-    for layer in (case.labels, case.points):
+    for layer in (case.labels, case.lines, case.points):
         if layer is not None:
             for name, value in grid_like(image).items():
                 setattr(layer, name, value)
-
-
-class _selection:
-    """Keep what is selected in the layer list: a new layer must not take the mouse."""
-
-    def __init__(self, viewer: Viewer) -> None:
-        self._layers = bare(viewer.layers)
-
-    def __enter__(self) -> None:
-        self._active = self._layers.selection.active
-        self._before = set(self._layers.selection)
-
-    def __exit__(self, *_: object) -> None:
-        self._layers.selection = {layer for layer in self._before if layer in self._layers}
-        if self._active in self._layers:
-            self._layers.selection.active = self._active

@@ -66,14 +66,18 @@ class StructureCompleter(QCompleter):
             popup.hide()
 
 
-class NameEdit(QLineEdit):
-    """Line for a structure's name, completed from the list of structures; Enter accepts it."""
-
-    entered = Signal()
+class StructureLine(QLineEdit):
+    """Line for a structure's name, completed from the list of structures."""
 
     def __init__(self) -> None:
         super().__init__()
         self._completer = StructureCompleter(self)
+
+
+class NameEdit(StructureLine):
+    """Line for the name of the current object; Enter accepts it."""
+
+    entered = Signal()
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:
         """Keep Enter to ourselves: the viewer's own Enter would accept a second time."""

@@ -6,9 +6,11 @@ sagittal slices upside down, so the camera is turned round whenever superior-inf
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, ref
+
+import numpy as np
 
 from napari_sightline.viewer.bridge import KEY, bare
 
@@ -38,6 +40,35 @@ def shown(viewer: Viewer) -> int:
         return -1
     last = tuple(axis - extra for axis in dims.order[-3:])
     return _ORDERS.index(last) if last in _ORDERS else -1
+
+
+def go_to(viewer: Viewer, image: Any, voxel: Sequence[float], frame: Sequence[int] = ()) -> None:
+    """Show the slices through a voxel of an image; the picture moves only where it must.
+
+    Parameters
+    ----------
+    voxel : sequence of 3 float
+        Of the image's last three axes.
+    frame : sequence of int
+        Of the axes before them.
+    """
+    viewer, image = bare(viewer), bare(image)
+    own = [*frame, *voxel][-image.ndim :]
+    world = np.asarray(image.data_to_world(own), float)
+    dims, camera = viewer.dims, viewer.scene.camera
+    offset = dims.ndim - len(world)
+    dims.set_point(range(offset, dims.ndim), world)
+    low, high = np.sort(np.asarray(image.corner_pixels, float), axis=0)
+    shown = [axis - offset for axis in dims.displayed if axis >= offset]
+    if any(not low[axis] <= own[axis] <= high[axis] for axis in shown):
+        centre = list(camera.center)
+        centre[-len(shown) :] = [world[axis] for axis in shown]
+        camera.center = tuple(centre)
+
+
+def next_plane(viewer: Viewer) -> int:
+    """Plane that follows the one that is shown."""
+    return (shown(viewer) + 1) % len(_ORDERS)
 
 
 def keep_upright(viewer: Viewer) -> None:

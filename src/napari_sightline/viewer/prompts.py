@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakMethod
+from weakref import WeakMethod, ref
 
-from napari.layers import Labels
 from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtGui import QHideEvent, QShowEvent
@@ -14,13 +14,18 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox, QSizePolicy, QVBoxLayout, Q
 
 from napari_sightline.errors import SightlineError
 from napari_sightline.io.formats import ending_of
+from napari_sightline.prompts import Position
 from napari_sightline.viewer import planes
 from napari_sightline.viewer.bridge import bare, is_scan, widen_range
+from napari_sightline.viewer.comfort import Comfort
 from napari_sightline.viewer.controller import Controller
+from napari_sightline.viewer.desk import Desk
 from napari_sightline.viewer.files import default_path
+from napari_sightline.viewer.gestures import Mouse
 from napari_sightline.viewer.keys import ACCEPT, REDO, UNDO, KeyRing
-from napari_sightline.viewer.layers import show_outlines
-from napari_sightline.viewer.mouse import Mouse
+from napari_sightline.viewer.offer import Offer
+from napari_sightline.viewer.pencil import Pencil
+from napari_sightline.viewer.starting import Starting
 from napari_sightline.viewer.state import Outcome, State
 from napari_sightline.viewer.view import PromptView
 from napari_sightline.viewer.wording import Situation, advice, quality, timing
@@ -61,16 +66,29 @@ class PromptPanel(QWidget):
         self._active: Any = None
         self._alarm = self._timing = ""
         self._awake = self._docked = False
+        self.desk = Desk(self.view, self.controller, self._go_to)
+        self.starting = Starting(self._viewer, self.view.start, self.controller)
+        self.pencil = Pencil(self._viewer, self.view, self.controller)
+        self.offer = Offer(self._viewer, self.view.tools, self.controller)
+        self.comfort = Comfort(self._viewer, self.view.look, self.controller)
         # Weakly: what napari keeps must not keep the panel.
         do = {
-            "T": _weak(self.switch_sign),
-            UNDO: _weak(self.controller.undo),
-            REDO: _weak(self.controller.redo),
-            ACCEPT: _weak(self.accept),
-            "R": _weak(self.controller.reset),
+            "P": self.choose_point,
+            "B": self.choose_box,
+            "S": self.choose_scribble,
+            "L": self.choose_lasso,
+            "T": self.switch_sign,
+            UNDO: self.controller.undo,
+            REDO: self.controller.redo,
+            ACCEPT: self.accept,
+            "N": self.begin_next,
+            "R": self.controller.reset,
+            "C": self.offer.next,
+            "Delete": self.controller.remove_marked,
+            **self.comfort.keys,
         }
-        self._keys = KeyRing(self._viewer, do)
-        self._mouse = Mouse(self._viewer, _weak(self._on_click))
+        self._keys = KeyRing(self._viewer, {key: _weak(action) for key, action in do.items()})
+        self._mouse = Mouse(self._viewer, ref(self.pencil))
         # Layers come and go in groups (a sample, a viewer that closes): look once they are done.
         self._settled = QTimer(self)
         self._settled.setSingleShot(True)
@@ -83,21 +101,22 @@ class PromptPanel(QWidget):
         view, control = self.view, self.controller
         view.image_chosen.connect(self._on_image)
         view.plane_chosen.connect(self._on_plane)
-        view.device_chosen.connect(control.choose_device)
         view.name_typed.connect(control.draft)
-        view.renamed.connect(control.rename)
         view.accept_asked.connect(self.accept)
-        view.undo_asked.connect(control.undo)
-        view.redo_asked.connect(control.redo)
-        view.reset_asked.connect(control.reset)
+        view.next_asked.connect(self.begin_next)
+        view.tools.undo_asked.connect(control.undo)
+        view.tools.redo_asked.connect(control.redo)
+        view.tools.reset_asked.connect(control.reset)
         view.cancel_asked.connect(control.cancel)
         view.save_asked.connect(self.ask_and_save)
-        view.outline_chosen.connect(self._refresh)
-        view.clicking_chosen.connect(self._on_clicking)
+        view.look.clicking_chosen.connect(self._on_clicking)
         control.changed.connect(self._refresh)
         control.computed.connect(self._on_computed)
         control.told.connect(self._tell)
         control.saved.connect(self._on_saved)
+        self.pencil.began.connect(self._calm)
+        self.pencil.refused.connect(partial(self._tell, alarm=True))
+        view.tools.tool_chosen.connect(self._refresh)
         control.worker.progressed.connect(view.show_progress)
 
     # ---- open and closed
@@ -115,6 +134,7 @@ class PromptPanel(QWidget):
         self._viewer.dims.events.order.connect(self._on_order)
         self._viewer.dims.events.point.connect(self._on_slice)
         self._keys.bind()
+        self.comfort.wake()
         self._on_clicking(self.view.clicking.isChecked())
         self._on_active()
         self._on_layers()
@@ -134,6 +154,7 @@ class PromptPanel(QWidget):
         self._viewer.dims.events.order.disconnect(self._on_order)
         self._viewer.dims.events.point.disconnect(self._on_slice)
         self._keys.unbind()
+        self.comfort.sleep()
         self._mouse.ignore()
 
     def showEvent(self, event: QShowEvent | None) -> None:
@@ -185,6 +206,7 @@ class PromptPanel(QWidget):
             active = layers.selection.active
             self._choose(active if active in self._images else self._images[0])
         planes.turn(self._viewer)
+        self.starting.follow()
         self._refresh()
 
     def _on_order(self, _: Any = None) -> None:
@@ -194,13 +216,11 @@ class PromptPanel(QWidget):
         self._refresh()
 
     def _on_slice(self, _: Any = None) -> None:
-        self.controller.draw_clicks()
+        self.controller.draw_prompts()
 
     def _on_active(self, _: Any = None) -> None:
         active = self._viewer.layers.selection.active
         self._watch_tool(active)
-        if isinstance(active, Labels):
-            self._keys.lend(active)
         self._refresh()
 
     def _watch_tool(self, layer: Any) -> None:
@@ -243,20 +263,24 @@ class PromptPanel(QWidget):
             self._mouse.ignore()
         self._refresh()
 
-    def _on_click(
-        self, position: tuple[float, ...], displayed: tuple[int, ...], negative: bool
-    ) -> None:
-        if self.controller.case is None or self._tool():
-            return
-        if self._viewer.dims.ndisplay != 2:
-            self._refresh()
-            return
+    def choose_point(self) -> None:
+        """Click from now on."""
+        self.view.tools.choose_tool("point")
+
+    def choose_box(self) -> None:
+        """Draw boxes from now on."""
+        self.view.tools.choose_tool("box")
+
+    def choose_scribble(self) -> None:
+        """Draw strokes from now on."""
+        self.view.tools.choose_tool("scribble")
+
+    def choose_lasso(self) -> None:
+        """Draw lassos from now on."""
+        self.view.tools.choose_tool("lasso")
+
+    def _calm(self) -> None:
         self._alarm = ""
-        positive = self.view.positive.isChecked() and not negative
-        try:
-            self.controller.click(position, displayed, positive)
-        except SightlineError as error:
-            self._tell(str(error), True)
 
     def switch_sign(self) -> None:
         """Switch between positive and negative clicks."""
@@ -269,6 +293,19 @@ class PromptPanel(QWidget):
         self.controller.accept(self.view.name.text())
         self.view.name.clear()
         self.view.positive.setChecked(True)
+
+    def begin_next(self) -> None:
+        """Leave the current object open, under the typed name, and begin another."""
+        self._alarm = ""
+        name = self.view.name.text()
+        self.controller.begin_next(name)
+        self.view.name.clear()
+        self.view.positive.setChecked(True)
+
+    def _go_to(self, voxel: Position) -> None:
+        case = self.controller.case
+        if case is not None and case.image is not None:
+            planes.go_to(self._viewer, case.image, voxel, case.frame)
 
     def ask_and_save(self) -> None:
         """Ask where, and write all objects as one NIfTI file."""
@@ -318,21 +355,26 @@ class PromptPanel(QWidget):
         """Show the state of things."""
         view, control = self.view, self.controller
         case = control.case
+        self.pencil.busy_tool = self._tool()
         current = -1
         if case is not None and case.image in self._images:
             current = self._images.index(case.image)
         view.show_images([layer.name for layer in self._images], current)
         state = case.state if case is not None else None
-        view.show_device(control.device, (state or State()).devices)
+        view.start.show_device(control.device, (state or State()).devices)
         rows = [row for row in state.rows if row.ml > 0] if state is not None else []
         waiting = len(control.waiting)
         if case is not None and state is not None:
             view.show_rows(rows, state.current, case.draft)
             view.show_unsaved(case.unsaved and bool(rows))
-            show_outlines(case, view.outline.isChecked())
+            self._keys.lend((case.labels, case.points, case.lines))
+            self._keys.offer(case.image if self.offer.pictures else None)
+            self.comfort.apply()
         else:
             view.show_rows([], 0, "")
             view.show_unsaved(False)
+            self._keys.lend(())
+            self._keys.offer(None)
         lines = (self._timing, quality(state) if state is not None else "")
         view.timing.setText("; ".join(line for line in lines if line))
         situation = Situation(
@@ -340,7 +382,10 @@ class PromptPanel(QWidget):
             fault=case.fault if case is not None else "",
             clicking=view.clicking.isChecked(),
             flat=self._viewer.dims.ndisplay == 2,
-            tool=self._tool(),
+            tool=self.pencil.busy_tool,
+            drawing=view.tools.tool,
+            offered=len(self.offer.pictures),
+            marked=control.marked is not None,
             waiting=waiting,
             preparing=control.preparing,
             drawn=state is not None and state.drawn,
@@ -355,7 +400,9 @@ class PromptPanel(QWidget):
         view.undo.setEnabled(bool(waiting) or bool(state and state.can_undo))
         view.redo.setEnabled(bool(state and state.can_redo) and not waiting)
         view.reset.setEnabled(bool(waiting) or bool(state and state.prompts))
-        view.accept.setEnabled(bool(waiting) or bool(state and state.drawn))
+        drawn = bool(waiting) or bool(state and state.drawn)
+        view.accept.setEnabled(drawn)
+        view.next.setEnabled(drawn)
         view.save.setEnabled(bool(rows))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from napari_sightline.anatomy import Colour
 from napari_sightline.orientation import Array
 from napari_sightline.prompts import Point, Prompt
 from napari_sightline.segment.interactive import MaskUpdate
@@ -18,6 +19,19 @@ class Row:
     name: str
     ml: float
     accepted: bool
+    locked: bool = False
+    visible: bool = True
+    colour: Colour | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A candidate as the panel shows it: a small picture of the slice with the mask on it."""
+
+    kind: str
+    quality: float
+    ml: float
+    rgb: Array
 
 
 @dataclass(frozen=True)
@@ -33,6 +47,8 @@ class State:
     device: str = ""
     precision: str = ""
     devices: tuple[str, ...] = ("auto", "cpu")
+    offered: int = 0
+    chosen: int | None = None
 
     @property
     def clicks(self) -> list[Point]:
@@ -43,6 +59,10 @@ class State:
     def drawn(self) -> bool:
         """Whether the current object has a mask."""
         return any(row.id == self.current and row.ml > 0 for row in self.rows)
+
+    def row(self, number: int) -> Row | None:
+        """Row of an object, or None."""
+        return next((row for row in self.rows if row.id == number), None)
 
 
 @dataclass(frozen=True)
@@ -62,5 +82,6 @@ class Outcome:
     """What a job on a session brings to the screen."""
 
     state: State
-    patch: Patch | None = None
+    patches: tuple[Patch, ...] = ()
     update: MaskUpdate | None = None
+    note: str = ""

@@ -21,6 +21,16 @@ class Situation:
     preparing: bool = False
     drawn: bool = False
     clicks: int = 0
+    drawing: str = "point"
+    offered: int = 0
+    marked: bool = False
+
+
+_DRAW = {
+    "box": "Drag a box round the organ. Shift and a second box, on another slice, make it 3D.",
+    "scribble": "Draw a stroke through the organ; with Ctrl, through what does not belong.",
+    "lasso": "Draw round the organ on this slice; with Ctrl, round what does not belong.",
+}
 
 
 def advice(now: Situation) -> str:
@@ -34,10 +44,16 @@ def advice(now: Situation) -> str:
         return f"Working on your click …{more}"
     if not now.clicking:
         return "Clicking is off: the mouse belongs to napari. Switch it on to go on."
-    if not now.flat:
-        return "You see the scan in 3D. Go back to slices (Ctrl+Y) to click."
     if now.tool:
         return f"{now.tool} is in use and has the mouse. Choose its pan and zoom tool to click."
+    if now.marked:
+        return "A prompt is marked. Drag it, or take it away with Delete; the mask follows."
+    if now.offered:
+        return "Which is meant? C goes through the three. Or click what is missing; Enter accepts."
+    if not now.flat:
+        return "In 3D: click on the mask, or on what is bright, to add a place there."
+    if now.drawing in _DRAW and not now.drawn:
+        return f"{_DRAW[now.drawing]} A plain click works too."
     if now.drawn:
         return (
             "Look through the slices. Click what is missing; Ctrl+click what is too much. "
