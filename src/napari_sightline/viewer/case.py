@@ -77,6 +77,7 @@ class Case:
         self.volume: Volume | None = None
         self.fault = ""  # why the image cannot be segmented
         self.state = State()
+        self.precision = "auto"  # of the model's numbers, as the user wants them
         self.draft = ""  # name of the current object, as typed
         self.unsaved = False
         self.begun = False  # its layers were added
@@ -156,6 +157,10 @@ class Case:
     def prepare(self, box: Box3 | None, job: Job[Outcome]) -> Outcome:
         """Load the model and compute what does not wait for a click, in what is visible."""
         if self.volume is not None and not self.fault:
+            self.session.load(job.progress)
+            model: Any = self.session.model
+            if self.precision != "auto" and hasattr(model, "precision"):
+                model.precision = self.precision
             self.session.prepare(None, job.progress, job.cancelled, box)
         return Outcome(self._state())
 

@@ -30,6 +30,7 @@ class Comfort(QObject):
         self._viewer, self._tab, self._control = bare(viewer), tab, controller
         self._image: Any = None
         self._prompt = -1
+        self.window = ""  # in which a CT is shown at first
         self._wheel = _Wheel(self._on_wheel)
         tab.window_chosen.connect(self.show_window)
         tab.outline_chosen.connect(self.apply)
@@ -135,6 +136,8 @@ class Comfort(QObject):
             self._image.events.contrast_limits.disconnect(self._on_levels)
         self._image = image
         if image is not None:
+            if self.window and windows.is_ct(image):
+                windows.show(image, self.window)
             image.events.contrast_limits.connect(self._on_levels)
             self._on_levels()
 

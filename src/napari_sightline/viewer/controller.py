@@ -29,6 +29,7 @@ from napari_sightline.viewer.bridge import bare, frame, source, voxel_at
 from napari_sightline.viewer.case import Act, Case, cases
 from napari_sightline.viewer.state import Outcome
 from napari_sightline.viewer.worker import Job, Worker
+from napari_sightline.volume import Box3
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -77,6 +78,7 @@ class Controller(QObject):
         self.ghost: tuple[marks.Line, ...] = ()  # outline of a preview
         self._heard: Any = None  # the labels layer whose brush is listened to
         self.journals = True  # whether sessions are kept against a crash
+        self.precision = "auto"
 
     # ---- which image, which model
 
@@ -115,6 +117,7 @@ class Controller(QObject):
         self._submit("open", case, partial(case.open, described, self.journals))
         if case.device != self.device:
             self.choose_device(self.device)
+        case.precision = self.precision
         self._submit("prepare", case, partial(case.prepare, None))
         for layer in (case.points, case.lines):
             if layer is not None:
@@ -244,6 +247,16 @@ class Controller(QObject):
             self._marked = index
             self.draw_prompts()
             self.changed.emit()
+
+    def prepare(self, box: Box3) -> None:
+        """Compute ahead what a part of the volume needs."""
+        if self.case is not None:
+            self._submit("prepare", self.case, partial(self.case.prepare, box))
+
+    def show_ghost(self, lines: tuple[marks.Line, ...]) -> None:
+        """Draw the outline of a preview; no lines take it away."""
+        self.ghost = lines
+        self.draw_prompts()
 
     def sketch(self, prompt: Prompt | None, instead: int | None = None) -> None:
         """Show what is being drawn, or moved in the place of a prompt; None ends it."""

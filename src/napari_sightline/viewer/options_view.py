@@ -74,8 +74,6 @@ class LookTab(QWidget):
         Name of a CT window.
     outline_chosen(bool), shown_chosen(bool), clicking_chosen(bool), hover_chosen(bool)
         A box was ticked.
-    side_by_side_chosen(bool)
-        The three planes side by side, or one.
     opacity_chosen(float)
         0 .. 1.
     """
@@ -85,7 +83,6 @@ class LookTab(QWidget):
     shown_chosen = Signal(bool)
     clicking_chosen = Signal(bool)
     hover_chosen = Signal(bool)
-    side_by_side_chosen = Signal(bool)
     opacity_chosen = Signal(float)
 
     def __init__(self) -> None:

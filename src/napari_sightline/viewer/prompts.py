@@ -8,23 +8,34 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod, ref
 
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtCore import QEvent, QTimer
-from qtpy.QtGui import QHideEvent, QShowEvent
-from qtpy.QtWidgets import QFileDialog, QMessageBox, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtGui import QHideEvent, QKeySequence, QShowEvent
+from qtpy.QtWidgets import (  # type: ignore[attr-defined]
+    QFileDialog,
+    QMessageBox,
+    QShortcut,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_sightline.errors import SightlineError
 from napari_sightline.io.formats import ending_of
 from napari_sightline.prompts import Position
+from napari_sightline.segment import predict
 from napari_sightline.viewer import planes
+from napari_sightline.viewer.ahead import Ahead
 from napari_sightline.viewer.bridge import bare, is_scan, widen_range
 from napari_sightline.viewer.comfort import Comfort
 from napari_sightline.viewer.controller import Controller
 from napari_sightline.viewer.desk import Desk
 from napari_sightline.viewer.files import default_path
 from napari_sightline.viewer.gestures import Mouse
-from napari_sightline.viewer.keys import ACCEPT, REDO, UNDO, KeyRing
+from napari_sightline.viewer.keys import ACCEPT, LIST, REDO, UNDO, KeyRing
+from napari_sightline.viewer.keys_list import KeysList
 from napari_sightline.viewer.offer import Offer
 from napari_sightline.viewer.pencil import Pencil
+from napari_sightline.viewer.preferences import Preferences, preferences
 from napari_sightline.viewer.starting import Starting
 from napari_sightline.viewer.state import Outcome, State
 from napari_sightline.viewer.view import PromptView
@@ -71,6 +82,11 @@ class PromptPanel(QWidget):
         self.pencil = Pencil(self._viewer, self.view, self.controller)
         self.offer = Offer(self._viewer, self.view.tools, self.controller)
         self.comfort = Comfort(self._viewer, self.view.look, self.controller)
+        self.ahead = Ahead(self._viewer, self.view.look, self.controller)
+        self._prefer(preferences())
+        self._list: KeysList | None = None
+        self._ask_keys = QShortcut(QKeySequence(LIST), self)
+        self._ask_keys.setContext(Qt.ShortcutContext.WindowShortcut)
         # Weakly: what napari keeps must not keep the panel.
         do = {
             "P": self.choose_point,
@@ -109,6 +125,8 @@ class PromptPanel(QWidget):
         view.tools.reset_asked.connect(control.reset)
         view.cancel_asked.connect(control.cancel)
         view.save_asked.connect(self.ask_and_save)
+        view.keys_asked.connect(self.show_keys)
+        self._ask_keys.activated.connect(self.show_keys)
         view.look.clicking_chosen.connect(self._on_clicking)
         control.changed.connect(self._refresh)
         control.computed.connect(self._on_computed)
@@ -134,7 +152,9 @@ class PromptPanel(QWidget):
         self._viewer.dims.events.order.connect(self._on_order)
         self._viewer.dims.events.point.connect(self._on_slice)
         self._keys.bind()
+        self._ask_keys.setEnabled(True)
         self.comfort.wake()
+        self.ahead.wake()
         self._on_clicking(self.view.clicking.isChecked())
         self._on_active()
         self._on_layers()
@@ -154,7 +174,9 @@ class PromptPanel(QWidget):
         self._viewer.dims.events.order.disconnect(self._on_order)
         self._viewer.dims.events.point.disconnect(self._on_slice)
         self._keys.unbind()
+        self._ask_keys.setEnabled(False)
         self.comfort.sleep()
+        self.ahead.sleep()
         self._mouse.ignore()
 
     def showEvent(self, event: QShowEvent | None) -> None:
@@ -306,6 +328,20 @@ class PromptPanel(QWidget):
         case = self.controller.case
         if case is not None and case.image is not None:
             planes.go_to(self._viewer, case.image, voxel, case.frame)
+
+    def show_keys(self) -> None:
+        """Show the list of keys, or put it away."""
+        if self._list is None:
+            self._list = KeysList(self)
+        self._list.setVisible(not self._list.isVisible())
+
+    def _prefer(self, chosen: Preferences) -> None:
+        control = self.controller
+        control.device, control.precision = chosen.device, chosen.precision
+        control.journals = chosen.journal
+        predict.CACHED_REGIONS = chosen.regions
+        self.comfort.window = "" if chosen.window == "as opened" else chosen.window
+        self.view.look.hover.setChecked(chosen.preview)
 
     def ask_and_save(self) -> None:
         """Ask where, and write all objects as one NIfTI file."""

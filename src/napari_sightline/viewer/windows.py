@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from napari_sightline.viewer.bridge import bare
+from napari_sightline.viewer.bridge import KEY, bare
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -34,6 +34,12 @@ PRESETS = {
     "liver": Preset(60, 160, "F6"),
     "mediastinum": Preset(40, 350, "F7"),
 }
+
+
+def is_ct(image: Image | Any) -> bool:
+    """Whether an image's values are known to be HU."""
+    volume = bare(image).metadata.get(KEY, {}).get("volume")
+    return getattr(volume, "modality", None) == "CT"
 
 
 def show(image: Image | Any, name: str) -> None:
