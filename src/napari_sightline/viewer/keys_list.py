@@ -45,6 +45,5 @@ class KeysList(QDialog):
         self.setModal(False)
         label = QLabel(as_html())
         label.setTextFormat(Qt.TextFormat.RichText)
-        label.setWordWrap(True)
-        label.setMinimumWidth(420)
+        label.setMinimumWidth(620)
         QVBoxLayout(self).addWidget(label)

@@ -116,7 +116,8 @@ class ObjectsView(QWidget):
         name = row.name or (draft if row.id == current else "") or f"object {row.id}"
         colour = row.colour or colour_of(row.id, name)
         open_ = "" if row.accepted else " (not accepted)"
-        look = (name, colour, row, row.id == current, icons.ink().rgb())
+        ink = self.palette().windowText().color()
+        look = (name, colour, row, row.id == current, ink.rgb())
         if item.data(0, _ID + 1) == look:
             return
         item.setData(0, _ID + 1, look)
@@ -125,10 +126,10 @@ class ObjectsView(QWidget):
         item.setText(VOLUME, millilitres(row.ml))
         item.setTextAlignment(VOLUME, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         item.setIcon(NAME, icons.swatch(colour))
-        item.setIcon(SHOWN, icons.eye(row.visible))
+        item.setIcon(SHOWN, icons.eye(row.visible, ink))
         item.setToolTip(SHOWN, "Click to hide it" if row.visible else "Click to show it")
         if row.accepted:
-            item.setIcon(LOCKED, icons.lock(row.locked))
+            item.setIcon(LOCKED, icons.lock(row.locked, ink))
             tip = "Locked: no object takes its voxels" if row.locked else "Unlocked: others may"
             item.setToolTip(LOCKED, tip)
         item.setToolTip(NAME, "Click to go there; double-click to name it")
@@ -145,6 +146,13 @@ class ObjectsView(QWidget):
     def marked(self) -> list[int]:
         """Ids of the marked objects, from top to bottom."""
         return [int(item.data(0, _ID)) for item in self._items() if item.isSelected()]
+
+    def dress(self) -> None:
+        """Draw the icons anew in the colours of the present theme."""
+        if self._shown:
+            rows, current, draft = self._shown
+            self._shown = ()
+            self.show_rows(rows, current, draft)
 
     # ---- what the user does
 

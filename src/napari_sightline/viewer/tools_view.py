@@ -19,6 +19,7 @@ _TIPS = {
     "scribble": "Draw a stroke through the object (S)",
     "lasso": "Draw round the object on a slice (L)",
 }
+_SHORT = {"surroundings": "around"}
 _PICTURE = 56  # pixels of a candidate's picture
 
 
@@ -133,7 +134,7 @@ class ToolsView(QWidget):
             if made.property("picture") != id(picture):
                 made.setProperty("picture", id(picture))
                 made.setIcon(_icon(picture))
-                made.setText(f"{picture.kind} {100 * picture.quality:.0f} %")
+                made.setText(f"{_SHORT.get(picture.kind, picture.kind)} {picture.quality:.0%}")
                 made.setToolTip(
                     f"{picture.kind.capitalize()}: {picture.ml:.1f} mL, expected overlap "
                     f"{100 * picture.quality:.0f} % (C goes through them)"

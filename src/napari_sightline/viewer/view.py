@@ -68,7 +68,11 @@ class PromptView(QWidget):
         layout.addWidget(self.tools)
         layout.addLayout(self._object())
         self.tabs = QTabWidget()
-        self.tabs.setDocumentMode(True)
+        bar = self.tabs.tabBar()
+        if bar is not None:
+            bar.setDrawBase(False)
+            bar.setExpanding(True)
+        self.tabs.setStyleSheet("QTabWidget::pane { border: 0; } QTabBar { border: 0; }")
         for part, title, tip in (
             (self.list, "Objects", "The objects of this scan"),
             (self.shape, "Shape", "Smooth, grow, fill the current object"),
@@ -87,6 +91,7 @@ class PromptView(QWidget):
         kinds = (QEvent.Type.StyleChange, QEvent.Type.PaletteChange)
         if event is not None and event.type() in kinds and hasattr(self, "tabs"):
             self.tools.dress()
+            self.list.dress()
 
     # ---- parts, from top to bottom
 
