@@ -142,7 +142,7 @@ def test_prompts_fade_with_distance_and_vanish() -> None:
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_the_latest_prompt_under_the_pointer_is_found(axis: int) -> None:
     prompts = [Point((5, 5, 5)), Box((5, 2, 2), (5, 9, 9)), Point((5, 5, 6))]
-    assert hits.prompt_at(prompts, (5, 5, 5.4), axis, (2, 2, 2), 4.0) == (2 if axis != 2 else 0)
+    assert hits.prompt_at(prompts, (5, 5, 5.4), axis, (2, 2, 2), 4.0) == (2 if axis != 2 else 1)
     assert hits.prompt_at(prompts, (5, 5, 30), axis, (2, 2, 2), 4.0) is None
     assert hits.prompt_at(prompts[:2], (5, 2, 6), 0, (2, 2, 2), 3.0) == 1
 

@@ -224,3 +224,6 @@ def follow_image(case: Case) -> None:
         if layer is not None:
             for name, value in grid_like(image).items():
                 setattr(layer, name, value)
+
+
+_selection = marks.Selection
