@@ -7,15 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
+from viewer_fakes import Balls
 from viewer_making import SIDE, User, ball_scan
 
 from napari_sightline.io import load_labels
-from napari_sightline.viewer import objects_view
+from napari_sightline.viewer import controller, objects_view
 from napari_sightline.volume import Volume
 
 MIDDLE = (SIDE // 2,) * 3
+
+
+@pytest.fixture
+def loaded_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Panels find a model that answers at once."""
+    monkeypatch.setattr(controller, "_models", {("sightline-3d", "auto"): Balls()})
+
+
 Told = Callable[[], list[str]]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -476,27 +474,6 @@ def test_panel_opened_again_finds_its_objects(user: User, scan: Volume, qtbot: A
     user.key("Z", "Control")
     assert not user.prompts
     user.panel.shut()
-
-
-@pytest.mark.usefixtures("loaded_model")
-def test_twenty_openings_leak_no_panel(make_napari_viewer: Any, qtbot: Any, scan: Volume) -> None:
-    viewer = make_napari_viewer()
-    panels = []
-    for opening in range(20):
-        if opening == 16:
-            viewer.add_image(scan.data)
-        dock, panel = viewer.window.add_plugin_dock_widget(
-            "napari-sightline", "Segment with prompts"
-        )
-        qtbot.wait(5)
-        panels.append(weakref.ref(panel))
-        viewer.window.remove_dock_widget(dock)
-        del dock, panel
-        qtbot.wait(5)
-    qtbot.wait(100)
-    gc.collect()
-    assert [ref for ref in panels if ref() is not None] == []
-    assert not viewer.keymap
 
 
 def test_device_changes_and_objects_come_along(user: User, scan: Volume, told: Told) -> None:

@@ -9,13 +9,20 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
+from viewer_fakes import Balls
 from viewer_making import SIDE, User
 
 from napari_sightline.prompts import Box, Lasso, Point, Scribble
-from napari_sightline.viewer import hits, marks
+from napari_sightline.viewer import controller, hits, marks
 from napari_sightline.volume import Volume
 
 MIDDLE = (SIDE // 2,) * 3
+
+
+@pytest.fixture
+def loaded_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Panels find a model that answers at once."""
+    monkeypatch.setattr(controller, "_models", {("sightline-3d", "auto"): Balls()})
 
 
 def drag(user: User, layer: Any, places: list[tuple[float, ...]], *held: str) -> None:

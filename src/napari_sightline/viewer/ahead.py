@@ -89,7 +89,10 @@ class Ahead(QObject):
         control, case = self._control, self._control.case
         if case is None or case.volume is None or case.image is None or case.fault:
             return
-        if control.busy or case.state.prompts or self._viewer.dims.ndisplay != 2:
+        if case.state.prompts or self._viewer.dims.ndisplay != 2:
+            return
+        if control.busy:
+            self._view.start()  # once that is done
             return
         box = self._visible()
         seen = (id(case), case.device, box)

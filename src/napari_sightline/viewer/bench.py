@@ -134,6 +134,7 @@ def bench_panel(
         layer = viewer.add_image(data, **options)
         panel = PromptPanel(viewer)
         panel.controller.device = device
+        panel.controller.journals = False  # nothing of this is to be brought back
         viewer.window.add_dock_widget(panel, name="Segment with prompts")
         canvas = robot.canvas_of(viewer)
         robot.live(0.5)

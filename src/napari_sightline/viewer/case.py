@@ -146,10 +146,12 @@ class Case:
                 self.fault = str(error)
                 raise
             self.session.set_volume(self.volume)
+            if source.known is None:  # our readers said it when they opened the file
+                note = " ".join(self.volume.notes)
             if journal:
-                note = self.session.recover()
+                found = self.session.recover()
                 self.session.keep_journal()
-                self.unsaved = bool(note)
+                self.unsaved, note = bool(found), f"{note} {found}".strip()
         if any(item.mask_box is not None for item in self.session.objects):
             return Outcome(self._state(), self._whole(), None, note)
         return Outcome(self._state(), (), None, note)

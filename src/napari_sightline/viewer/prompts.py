@@ -76,6 +76,7 @@ class PromptPanel(QWidget):
         self._images: list[Any] = []
         self._active: Any = None
         self._alarm = self._timing = ""
+        self._alarming = False
         self._awake = self._docked = False
         self.desk = Desk(self.view, self.controller, self._go_to)
         self.starting = Starting(self._viewer, self.view.start, self.controller)
@@ -376,7 +377,7 @@ class PromptPanel(QWidget):
 
     def _tell(self, sentence: str, alarm: bool) -> None:
         (show_error if alarm else show_warning)(sentence)
-        self._alarm = sentence
+        self._alarm, self._alarming = sentence, alarm
         self._refresh()
 
     def _on_computed(self, outcome: Outcome) -> None:
@@ -428,7 +429,8 @@ class PromptPanel(QWidget):
             clicks=len(state.prompts) if state is not None else 0,
         )
         alarm = self._alarm if not waiting else ""
-        view.show_advice(alarm or advice(situation), bool(alarm or situation.fault))
+        red = self._alarming if alarm else bool(situation.fault)
+        view.show_advice(alarm or advice(situation), red)
         if not control.busy:
             view.show_progress(None)
         elif view.progress.isHidden():

@@ -138,6 +138,10 @@ class Requests(QObject):
         if case.fault:
             self.told.emit(case.fault, True)
             return
+        if case.image is not None and not case.image.visible:
+            said = f"{case.image.name} is hidden; show it in the layer list to prompt on it."
+            self.told.emit(said, True)
+            return
         for job in self.worker.jobs:
             if job.kind in _AHEAD:  # the prompt knows better where to look
                 job.cancel()
