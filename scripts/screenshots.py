@@ -45,6 +45,13 @@ class Reader:
         robot.click(self.canvas, robot.pixel(self.viewer, self.canvas, layer, voxel), *modifiers)
         self.idle()
 
+    def drag(self, voxels: Sequence[Sequence[float]], *modifiers: str) -> None:
+        """Press at the first of some voxels of a slice, draw through them, release at the last."""
+        layer = self.viewer.layers["phantom"]
+        places = [robot.pixel(self.viewer, self.canvas, layer, voxel) for voxel in voxels]
+        robot.drag(self.canvas, places, *modifiers)
+        self.idle()
+
     def correct(self, truth: Any, clicks: int) -> None:
         """Click in the middle of the largest error, as a reader would."""
         from napari_sightline.evaluate.robot import simulate_click
@@ -102,8 +109,23 @@ def tour(reader: Reader) -> None:
 
     view.planes.button(1).click()
     parotid = truth == 4
-    reader.correct(parotid, 3)
-    reader.picture("panel-coronal")
+    middle = simulate_click(np.zeros_like(parotid), parotid)
+    assert middle is not None
+    z, y, x = (round(v) for v in middle.position)
+    rows, columns = np.nonzero(parotid[:, y])
+    robot.key(reader.canvas, "B")
+    reader.drag([(rows.min(), y, columns.min()), (rows.max(), y, columns.max())])
+    reader.picture("panel-box")
+    robot.key(reader.canvas, "S")
+    reader.drag([(z - 4, y, x - 1), (z, y, x), (z + 4, y, x + 1)])
+    reader.picture("panel-scribble")
+    robot.key(reader.canvas, "L")
+    top, right = rows.max() + 3, columns.max() + 3
+    corners = [(top, y, right), (top, y, right + 8), (top + 8, y, right + 8), (top + 8, y, right)]
+    reader.drag(corners, "Control")
+    reader.picture("panel-lasso")
+    robot.key(reader.canvas, "P")
+    reader.correct(parotid, 2)
     reader.accept("left parotid gland")
 
     view.planes.button(2).click()
@@ -111,9 +133,7 @@ def tour(reader: Reader) -> None:
     reader.accept("mandible")
     view.outline.setChecked(True)
     view.planes.button(0).click()
-    middle = simulate_click(np.zeros_like(parotid), parotid)
-    if middle is not None:
-        viewer.dims.set_current_step(0, round(middle.position[0]))
+    viewer.dims.set_current_step(0, z)
     reader.picture("panel-objects")
     viewer.close()
 

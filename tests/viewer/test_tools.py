@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from viewer_fakes import Balls
 from viewer_making import SIDE, User
 
 from napari_sightline.prompts import Box, Lasso, Point, Scribble
-from napari_sightline.viewer import controller, hits, marks
+from napari_sightline.viewer import controller, hits, marks, robot
 from napari_sightline.volume import Volume
 
 MIDDLE = (SIDE // 2,) * 3
@@ -27,18 +26,7 @@ def loaded_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def drag(user: User, layer: Any, places: list[tuple[float, ...]], *held: str) -> None:
     """Press at the first place, move through the others, release at the last."""
-    pixels = [user.pixel(layer, place) for place in places]
-    keys = Qt.KeyboardModifier.NoModifier
-    for name in held:
-        keys |= getattr(Qt.KeyboardModifier, f"{name}Modifier")
-    left = Qt.MouseButton.LeftButton
-    QTest.mouseMove(user.canvas, pixels[0])
-    QTest.mousePress(user.canvas, left, keys, pixels[0])
-    for start, end in pairwise(pixels):
-        for k in range(1, 5):
-            QTest.mouseMove(user.canvas, start + (end - start) * k / 4)
-            user.qtbot.wait(8)
-    QTest.mouseRelease(user.canvas, left, keys, pixels[-1])
+    robot.drag(user.canvas, [user.pixel(layer, place) for place in places], *held)
     user.wait()
 
 

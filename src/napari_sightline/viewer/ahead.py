@@ -89,6 +89,7 @@ class Ahead(QObject):
         control, case = self._control, self._control.case
         if case is None or case.volume is None or case.image is None or case.fault:
             return
+        control.draw_prompts()  # lines are as thick as before at every zoom
         if case.state.prompts or self._viewer.dims.ndisplay != 2:
             return
         if control.busy:

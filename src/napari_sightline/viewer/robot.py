@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Seconds to wait for one piece of work, on any machine.
 PATIENCE = 300.0
+#: Moves of the mouse between two places of a drag.
+_MOVES = 5
 
 
 def live(seconds: float) -> None:
@@ -90,6 +93,18 @@ def click(canvas: Any, place: Any, *modifiers: str) -> None:
     """
     QTest.mouseMove(canvas, place)
     QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, _held(modifiers), place)  # type: ignore[call-overload]
+
+
+def drag(canvas: Any, places: Sequence[Any], *modifiers: str) -> None:
+    """Press at the first of some places on the canvas, move through them, release at the last."""
+    held, left = _held(modifiers), Qt.MouseButton.LeftButton
+    QTest.mouseMove(canvas, places[0])
+    QTest.mousePress(canvas, left, held, places[0])  # type: ignore[call-overload]
+    for start, end in pairwise(places):
+        for k in range(1, _MOVES + 1):
+            QTest.mouseMove(canvas, start + (end - start) * k / _MOVES)
+            live(0.01)  # the canvas listens every few milliseconds
+    QTest.mouseRelease(canvas, left, held, places[-1])  # type: ignore[call-overload]
 
 
 def key(canvas: Any, name: str, *modifiers: str) -> None:
