@@ -12,7 +12,7 @@ from napari_sightline.models.promptable import Decoded
 
 
 class Balls:
-    """Answers with balls round positive clicks, less balls round negative ones."""
+    """Answers with balls round positive clicks and in boxes, less balls round negative clicks."""
 
     name = "sightline-3d"
     stride = 16
@@ -30,6 +30,10 @@ class Balls:
         previous: np.ndarray | None,
     ) -> Decoded:
         out = np.full(encoded.shape, -4.0, np.float32)
+        corners = np.isin(codes, (4, 5))
+        if corners.any():  # a box counts as its middle
+            points = np.concatenate([points[~corners], points[corners].mean(0)[None]])
+            codes = np.concatenate([codes[~corners], [1]])
         grid = [np.arange(n, dtype=np.float32) for n in encoded.shape]
         for inside in (True, False):
             for point, code in zip(points, codes, strict=True):

@@ -104,17 +104,6 @@ def begin(viewer: Viewer, case: Case) -> None:
     if image is None:
         return
     with Selection(viewer):
-        if case.points is None:
-            points = bare(
-                viewer.add_points(
-                    np.zeros((0, layer_axes(image))),
-                    name=f"clicks on {image.name}",
-                    canvas_size_limits=_CLICK_PIXELS,
-                    **grid_like(image),
-                )
-            )
-            points.editable = False
-            case.keep(points=points)
         if case.lines is None:
             lines = bare(
                 viewer.add_vectors(
@@ -127,6 +116,17 @@ def begin(viewer: Viewer, case: Case) -> None:
             )
             lines.editable = False
             case.keep(lines=lines)
+        if case.points is None:
+            points = bare(
+                viewer.add_points(
+                    np.zeros((0, layer_axes(image))),
+                    name=f"clicks on {image.name}",
+                    canvas_size_limits=_CLICK_PIXELS,
+                    **grid_like(image),
+                )
+            )
+            points.editable = False
+            case.keep(points=points)
 
 
 def draw(
