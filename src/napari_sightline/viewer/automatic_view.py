@@ -1,0 +1,357 @@
+"""Widgets of the panel for automatic segmentation. Knows neither napari nor models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qtpy.QtCore import QSize, Qt, Signal  # type: ignore[attr-defined]
+from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QTreeWidget,
+    QTreeWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_sightline.anatomy import Colour
+from napari_sightline.viewer.wording import millilitres
+
+_VALUE = Qt.ItemDataRole.UserRole
+
+
+@dataclass(frozen=True)
+class Organ:
+    """A row of the list of organs."""
+
+    value: int
+    name: str
+    ml: float
+    colour: Colour
+
+
+class AutomaticView(QWidget):
+    """All widgets of the panel; signals carry what the user wants."""
+
+    image_chosen = Signal(int)
+    model_chosen = Signal(str)
+    models_asked = Signal()
+    run_asked = Signal()
+    cancel_asked = Signal()
+    shape_asked = Signal(str)
+    undo_asked = Signal()
+    redo_asked = Signal()
+    edit_asked = Signal()
+    measure_asked = Signal()
+    place_asked = Signal(int)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._alarm: bool | None = None
+        self._organs: tuple[Organ, ...] = ()
+        self.channels: list[QComboBox] = []
+        column = QVBoxLayout(self)
+        column.setContentsMargins(8, 6, 8, 6)
+        column.setSpacing(6)
+        self._top(column)
+        self._what(column)
+        self._start(column)
+        self._list(column)
+        self._after(column)
+        self.setMinimumWidth(270)
+
+    # ---- parts, from top to bottom
+
+    def _top(self, column: QVBoxLayout) -> None:
+        self.advice = wrapped(QLabel())
+        self.advice.setObjectName("sightline-automatic-advice")
+        self.advice.setMinimumHeight(48)
+        self.progress = QProgressBar()
+        self.progress.setRange(0, 100)
+        self.progress.setFixedHeight(16)
+        self.cancel = button("Cancel", "Stop; nothing of this run is kept", self.cancel_asked)
+        self.cancel.setFixedHeight(20)
+        row = QHBoxLayout()
+        row.addWidget(self.progress, 1)
+        row.addWidget(self.cancel)
+        for widget in (self.progress, self.cancel):
+            policy = widget.sizePolicy()
+            policy.setRetainSizeWhenHidden(True)
+            widget.setSizePolicy(policy)
+            widget.hide()
+        column.addWidget(self.advice)
+        column.addLayout(row)
+
+    def _what(self, column: QVBoxLayout) -> None:
+        self.form = QFormLayout()
+        self.form.setContentsMargins(0, 0, 0, 0)
+        self.form.setVerticalSpacing(4)
+        self.form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        self.image = narrow(QComboBox())
+        self.image.setToolTip("The scan to segment")
+        self.image.activated.connect(self.image_chosen)
+        self.model = narrow(QComboBox())
+        self.model.setToolTip("The automatic model")
+        self.model.activated.connect(
+            lambda index: self.model_chosen.emit(str(self.model.itemData(index)))
+        )
+        models = QHBoxLayout()
+        models.setSpacing(3)
+        models.addWidget(self.model, 1)
+        self.manage = button(
+            "Models …", "Download, add, verify and remove models", self.models_asked
+        )
+        models.addWidget(self.manage)
+        self.device = narrow(QComboBox())
+        self.device.setToolTip("Where the model runs; auto takes a GPU where there is one")
+        self.form.addRow("image", self.image)
+        self.form.addRow("model", models)
+        self.form.addRow("device", self.device)
+        self.facts = wrapped(QLabel())
+        column.addLayout(self.form)
+        column.addWidget(self.facts)
+
+    def _start(self, column: QVBoxLayout) -> None:
+        self.uncertainty = QCheckBox("uncertainty")
+        self.uncertainty.setToolTip("A layer too: 0 where the model is sure, 1 where it guesses")
+        self.probabilities = QCheckBox("probabilities")
+        self.probabilities.setToolTip("A layer for each structure; takes much memory")
+        self.into_session = QCheckBox("add to the objects of the prompt panel")
+        self.into_session.setToolTip(
+            "Takes voxels only where no object is yet; can be undone there"
+        )
+        row = QHBoxLayout()
+        row.addWidget(self.uncertainty)
+        row.addWidget(self.probabilities)
+        row.addStretch(1)
+        self.run = button("Segment", "Find the organs of the whole scan", self.run_asked)
+        self.run.setMinimumHeight(30)
+        column.addLayout(row)
+        column.addWidget(self.into_session)
+        column.addWidget(self.run)
+
+    def _list(self, column: QVBoxLayout) -> None:
+        self.result = QLabel()
+        self.result.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.organs = QTreeWidget()
+        self.organs.setColumnCount(2)
+        self.organs.setHeaderHidden(True)
+        self.organs.setRootIsDecorated(False)
+        self.organs.setUniformRowHeights(True)
+        self.organs.setIconSize(QSize(12, 12))
+        self.organs.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        self.organs.setToolTip("Organs found; click one to go there")
+        header = self.organs.header()
+        if header is not None:
+            header.setStretchLastSection(False)
+            header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+            header.setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)
+        self.organs.setMinimumHeight(96)
+        self.organs.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding)
+        self.organs.itemClicked.connect(
+            lambda item, _: self.place_asked.emit(int(item.data(0, _VALUE)))
+        )
+        self.organs.itemSelectionChanged.connect(self._name_shaping)
+        column.addWidget(self.result)
+        column.addWidget(self.organs, 1)
+
+    def _after(self, column: QVBoxLayout) -> None:
+        self.largest = button(
+            "Largest part",
+            "Keep only the largest part",
+            lambda: self.shape_asked.emit("largest part"),
+        )
+        self.fill = button(
+            "Fill holes",
+            "Fill what an organ shuts in on all sides",
+            lambda: self.shape_asked.emit("fill holes"),
+        )
+        self.smooth = button(
+            "Smooth", "Even out the surface", lambda: self.shape_asked.emit("smooth")
+        )
+        self.mm = QDoubleSpinBox()
+        self.mm.setRange(0.1, 20)
+        self.mm.setSingleStep(0.5)
+        self.mm.setValue(2.0)
+        self.mm.setDecimals(1)
+        self.mm.setSuffix(" mm")
+        self.mm.setToolTip("How far smoothing reaches (standard deviation)")
+        self.scope = QLabel()
+        self.undo = button("Undo", "Take back the last change of this layer", self.undo_asked)
+        self.redo = button("Redo", "Bring it back", self.redo_asked)
+        self.edit = button(
+            "Edit with prompts",
+            "Make every organ an object of the prompt panel, to correct with clicks",
+            self.edit_asked,
+        )
+        self.measures = button("Measures", "Table of volumes and intensities", self.measure_asked)
+        column.addWidget(self.scope)
+        for widgets in (
+            (self.largest, self.fill),
+            (self.smooth, self.mm),
+            (self.undo, self.redo),
+            (self.edit, self.measures),
+        ):
+            row = QHBoxLayout()
+            row.setSpacing(3)
+            for widget in widgets:
+                row.addWidget(widget, 1)
+            column.addLayout(row)
+        self._name_shaping()
+
+    # ---- what to show
+
+    def show_advice(self, text: str, alarm: bool = False) -> None:
+        """Say what to do next, or what went wrong."""
+        self.advice.setText(text)
+        if alarm != self._alarm:
+            self._alarm = alarm
+            self.advice.setStyleSheet(advice_style(alarm))
+
+    def show_progress(self, share: float | None, word: str = "") -> None:
+        """Show how far the run is; None hides it."""
+        for widget in (self.progress, self.cancel):
+            widget.setVisible(share is not None)
+        if share is not None:
+            self.progress.setValue(round(100 * share))
+            self.progress.setFormat(word)
+
+    def show_images(self, names: Sequence[str], current: int) -> None:
+        """List the images; -1 for none."""
+        fill(self.image, names, current)
+
+    def show_models(self, models: Sequence[tuple[str, str]], current: str) -> None:
+        """List models as (name, text)."""
+        now = [(self.model.itemData(i), self.model.itemText(i)) for i in range(self.model.count())]
+        if now != list(models):
+            self.model.clear()
+            for name, text in models:
+                self.model.addItem(text, name)
+                self.model.setItemData(self.model.count() - 1, text, Qt.ItemDataRole.ToolTipRole)
+        self.model.setCurrentIndex(self.model.findData(current))
+
+    def show_channels(self, channels: Sequence[str], names: Sequence[str]) -> None:
+        """Ask for a layer for each channel but where there is only one."""
+        wanted = list(channels) if len(channels) > 1 else []
+        if len(wanted) != len(self.channels):
+            for box in self.channels:
+                self.form.removeRow(box)
+            self.channels = [narrow(QComboBox()) for _ in wanted]
+            for index, (channel, box) in enumerate(zip(wanted, self.channels, strict=True)):
+                box.setToolTip(f"Layer that holds {channel}")
+                self.form.insertRow(1 + index, channel, box)
+        for index, (channel, box) in enumerate(zip(wanted, self.channels, strict=True)):
+            label = self.form.labelForField(box)
+            if isinstance(label, QLabel):
+                label.setText(channel)
+            before = box.currentIndex()
+            fill(box, names, before if 0 <= before < len(names) else guess(channel, index, names))
+
+    def show_organs(self, organs: Sequence[Organ]) -> None:
+        """List the organs that were found."""
+        if tuple(organs) == self._organs:
+            return
+        self._organs = tuple(organs)
+        chosen = set(self.chosen)
+        self.organs.blockSignals(True)
+        self.organs.clear()
+        for organ in organs:
+            item = QTreeWidgetItem([organ.name, millilitres(organ.ml)])
+            item.setIcon(0, swatch(organ.colour))
+            item.setData(0, _VALUE, organ.value)
+            item.setTextAlignment(1, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+            self.organs.addTopLevelItem(item)
+            item.setSelected(organ.value in chosen)
+        self.organs.blockSignals(False)
+        self._name_shaping()
+
+    @property
+    def chosen(self) -> list[int]:
+        """Values of the organs that are selected in the list."""
+        return [int(item.data(0, _VALUE)) for item in self.organs.selectedItems()]
+
+    def _name_shaping(self) -> None:
+        items = self.organs.selectedItems()
+        what = "all organs" if not items else f"{len(items)} organs"
+        self.scope.setText(f"Shape {items[0].text(0) if len(items) == 1 else what}:")
+
+
+def guess(channel: str, index: int, names: Sequence[str]) -> int:
+    """Layer that is most likely a channel: one that has its name, else the next."""
+    plain = channel.lower()
+    aliases = {"t1c": ("t1c", "t1ce", "t1gd", "t1-gd"), "flair": ("flair",)}.get(plain, (plain,))
+    for alias in aliases:
+        for number, name in enumerate(names):
+            words = name.lower().replace("-", "_").replace(".", "_").replace(" ", "_").split("_")
+            if alias in words:
+                return number
+    return min(index, len(names) - 1)
+
+
+# ---- pieces that the neighbouring panels share
+
+
+def advice_style(alarm: bool) -> str:
+    """Style of a sentence at the top of a panel."""
+    edge = "#e0533d" if alarm else "#4aa3df"
+    return (
+        f"QLabel {{ border: 0; border-left: 4px solid {edge}; padding: 2px 2px 2px 8px;"
+        " font-size: 11pt; }"
+    )
+
+
+def wrapped(label: QLabel) -> QLabel:
+    """Let a label be as high as its text needs and no wider than its panel."""
+    label.setWordWrap(True)
+    label.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+    policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+    policy.setHeightForWidth(True)
+    label.setSizePolicy(policy)
+    return label
+
+
+def narrow(box: QComboBox) -> QComboBox:
+    """Let a long name not widen the panel."""
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setMinimumContentsLength(8)
+    return box
+
+
+def fill(box: QComboBox, names: Sequence[str], current: int) -> None:
+    """List names in a box and mark one."""
+    if [box.itemText(i) for i in range(box.count())] != list(names):
+        box.clear()
+        box.addItems(list(names))
+    box.setCurrentIndex(current)
+    box.setEnabled(bool(names))
+
+
+def button(text: str, tip: str, wanted: Any) -> QPushButton:
+    """Button that emits a signal, or calls something, without arguments."""
+    made = QPushButton(text)
+    made.setToolTip(tip)
+    made.setMinimumWidth(20)
+    made.clicked.connect(lambda: wanted.emit() if hasattr(wanted, "emit") else wanted())
+    return made
+
+
+def swatch(colour: Colour) -> QIcon:
+    """Icon of a structure's colour."""
+    pixmap = QPixmap(12, 12)
+    pixmap.fill(QColor(128, 128, 128))  # an edge: pale colours on a pale theme
+    painter = QPainter(pixmap)
+    painter.fillRect(1, 1, 10, 10, QColor(*colour))
+    painter.end()
+    return QIcon(pixmap)
