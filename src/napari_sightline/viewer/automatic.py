@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_warning
-from qtpy.QtCore import QEvent, QTimer
-from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtWidgets import QMainWindow, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_sightline.errors import SightlineError
 from napari_sightline.models.catalog import DEFAULT_SEGMENTER, Entry, entries
 from napari_sightline.viewer.attention.sources import tap_for_run
 from napari_sightline.viewer.automatic_control import AutomaticControl, canonical, names_in
 from napari_sightline.viewer.automatic_handing import hand_over
-from napari_sightline.viewer.automatic_run import Order, spec_of
+from napari_sightline.viewer.automatic_run import Order, offered, spec_of
 from napari_sightline.viewer.automatic_view import AutomaticView
 from napari_sightline.viewer.bridge import bare, is_scan, source, widen_range
 from napari_sightline.viewer.case import devices
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import napari.viewer
 
     from napari_sightline.models.segmenter import SegmenterSpec
+    from napari_sightline.viewer.model_manager import ModelManager
 
 
 class AutomaticPanel(QWidget):
@@ -108,8 +109,9 @@ class AutomaticPanel(QWidget):
         """List the models that are on this machine."""
         found = [entry for entry in entries() if entry.card.task == "automatic"]
         self._models = [entry for entry in found if entry.state != "to download"]
-        names = [entry.card.name for entry in self._models]
-        usable = [entry.card.name for entry in self._models if entry.state != "missing"]
+        names = [*offered(), *(entry.card.name for entry in self._models)]
+        missing = {entry.card.name for entry in self._models if entry.state == "missing"}
+        usable = [name for name in names if name not in missing]
         if self.model not in names or (self.model not in usable and usable):
             self.model = (usable or names or [DEFAULT_SEGMENTER])[0]
         self.choose_model(self.model)
@@ -139,14 +141,15 @@ class AutomaticPanel(QWidget):
         self.control.worker.submit(Job(lambda _: spec_of(name), done, failed, "facts"))
         self._refresh()
 
-    def manage_models(self) -> None:
-        """Open the model manager; what changes there is listed here."""
+    def manage_models(self) -> ModelManager:
+        """Open the model manager, and return it; what changes there is listed here."""
         from napari_sightline.viewer.model_manager import ModelManager
 
         manager = ModelManager(self)
         manager.changed.connect(self.find_models)
         manager.setModal(False)
         manager.show()
+        return manager
 
     # ---- the user asks
 
@@ -213,6 +216,7 @@ class AutomaticPanel(QWidget):
         dock, panel = self._viewer.window.add_plugin_dock_widget(
             "napari-sightline", "Measures of labels"
         )
+        _below_the_scan(dock)
         dock.show()
         panel.choose(self.control.labels, self.control.image_of(self.control.labels))
 
@@ -271,7 +275,8 @@ class AutomaticPanel(QWidget):
         names = [layer.name for layer in self._images]
         current = self._images.index(self._image) if self._image in self._images else -1
         view.show_images(names, current)
-        listed = [
+        listed = [(name, name) for name in offered()]
+        listed += [
             (e.card.name, e.card.name + (" (not here)" if e.state == "missing" else ""))
             for e in self._models
         ]
@@ -325,6 +330,17 @@ class AutomaticPanel(QWidget):
                 False,
             )
         return "Choose a model and press Segment.", False
+
+
+def _below_the_scan(dock: Any) -> None:
+    """Give a wide table a wide place, once; a small screen has no room for it at the side."""
+    window = dock.parentWidget()
+    if isinstance(window, QMainWindow) and not dock.property("sightline-placed"):
+        dock.setProperty("sightline-placed", True)
+        bottom = Qt.DockWidgetArea.BottomDockWidgetArea
+        window.setCorner(Qt.Corner.BottomRightCorner, Qt.DockWidgetArea.RightDockWidgetArea)
+        window.addDockWidget(bottom, dock)
+        window.resizeDocks([dock], [220], Qt.Orientation.Vertical)
 
 
 def _facts(spec: SegmenterSpec) -> str:

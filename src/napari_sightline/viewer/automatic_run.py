@@ -26,6 +26,20 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 #: The network that ran last stays in memory: the next scan need not load it again.
 _kept: dict[tuple[str, int], Segmenter] = {}
+_offered: dict[str, Segmenter] = {}
+
+
+def offer(model: Segmenter) -> None:
+    """Let the panel list a model that only this process has, such as a network under work.
+
+    Call it before the panel is opened, or open the panel's list of models anew.
+    """
+    _offered[model.spec.name] = model
+
+
+def offered() -> dict[str, Segmenter]:
+    """Models that `offer` was given, by name."""
+    return dict(_offered)
 
 
 @dataclass(frozen=True)
@@ -122,6 +136,8 @@ def loaded(name: str) -> Segmenter:
     """
     from napari_sightline.models import load_segmenter
 
+    if name in _offered:
+        return _offered[name]
     key = name, _stamp(name)
     if key not in _kept:
         _kept.clear()
@@ -141,6 +157,8 @@ def spec_of(name: str) -> SegmenterSpec:
 
     from napari_sightline.models.segmenter_io import segmenter_metadata, spec_from_dict
 
+    if name in _offered:
+        return _offered[name].spec
     path = _path(name)
     if path is None:
         raise ModelError(f"The model {name!r} is not on this machine; get it under 'Models ...'.")

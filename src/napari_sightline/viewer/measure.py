@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Labels
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtCore import QEvent, QModelIndex, QTimer
+from qtpy.QtCore import QEvent, QModelIndex, Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
     QFileDialog,
-    QFormLayout,
     QHBoxLayout,
     QHeaderView,
     QLabel,
@@ -83,17 +82,12 @@ class MeasurePanel(QWidget):
         self.image_box.setToolTip("Image whose values are measured")
         self.labels_box.activated.connect(lambda k: self.choose(self._layers[k], None))
         self.image_box.activated.connect(lambda k: self.choose(self._labels, self._images[k]))
-        form = QFormLayout()
-        form.setContentsMargins(0, 0, 0, 0)
-        form.setVerticalSpacing(4)
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        form.addRow("labels", self.labels_box)
-        form.addRow("image", self.image_box)
         self.model = MeasureModel(self)
         self.table = QTableView()
         self.sorted = sortable(self.model, self.table)
         self.table.setModel(self.sorted)
         self.table.setSortingEnabled(True)
+        self.table.sortByColumn(-1, Qt.SortOrder.AscendingOrder)  # the order of values
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
@@ -107,19 +101,20 @@ class MeasurePanel(QWidget):
         if across is not None:
             across.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
             across.setSectionsClickable(True)
-        self.table.setMinimumHeight(120)
+        self.table.setMinimumHeight(90)
         self.table.clicked.connect(self._on_row)
-        self.save = button("Save as CSV …", "Write the table for a spreadsheet", self.ask_and_save)
+        self.save = button("CSV …", "Write the table for a spreadsheet", self.ask_and_save)
         row = QHBoxLayout()
+        row.setSpacing(4)
+        for box in (self.labels_box, self.image_box):
+            row.addWidget(box, 1)
         row.addWidget(self.save)
-        row.addStretch(1)
         column = QVBoxLayout(self)
-        column.setContentsMargins(8, 6, 8, 6)
-        column.setSpacing(6)
+        column.setContentsMargins(8, 4, 8, 4)
+        column.setSpacing(4)
         column.addWidget(self.advice)
-        column.addLayout(form)
-        column.addWidget(self.table, 1)
         column.addLayout(row)
+        column.addWidget(self.table, 1)
         self.setMinimumWidth(270)
 
     def event(self, event: QEvent | None) -> bool:

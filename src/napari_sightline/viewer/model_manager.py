@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QMessageBox,
     QProgressBar,
+    QScrollArea,
     QSplitter,
     QTreeWidget,
     QTreeWidgetItem,
@@ -83,12 +84,15 @@ class ModelManager(QDialog):
         self.facts.setTextFormat(Qt.TextFormat.PlainText)
         self.facts.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.facts.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
-        self.facts.setMinimumHeight(130)
         self.facts.setContentsMargins(6, 4, 6, 4)
         split = QSplitter(Qt.Orientation.Vertical)
         split.addWidget(self.tree)
-        split.addWidget(self.facts)
-        split.setStretchFactor(0, 1)
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setWidget(self.facts)
+        area.setMinimumHeight(80)
+        split.addWidget(area)
+        split.setSizes([210, 220])
         split.setCollapsible(1, False)
         self.progress = QProgressBar()
         self.progress.setRange(0, 100)
