@@ -58,8 +58,6 @@ def reader(
     made = Watcher(viewer, panel, qtbot)
     made.settle()
     yield made
-    for name in ("control", "worker"):
-        del name
     panel.control.close()
     made.settle()
 
@@ -92,7 +90,7 @@ def test_labels_lie_on_the_scan(kind: str, reader: Watcher, network: Tissues) ->
     labels = reader.segment()
     hu = image.data
     np.testing.assert_array_equal(labels.data, np.where(hu > 300, 2, np.where(hu > -400, 1, 0)))
-    assert image.data_to_world((3, 4, 5)) == labels.data_to_world((3, 4, 5))
+    np.testing.assert_allclose(image.data_to_world((3, 4, 5)), labels.data_to_world((3, 4, 5)))
     spacing = float(np.prod(scan.spacing))
     rows = [(organ.name, organ.ml) for organ in reader.control.organs]
     assert rows[1][0] == "bone"
@@ -107,14 +105,15 @@ def test_labels_lie_on_the_scan(kind: str, reader: Watcher, network: Tissues) ->
 def test_slabs_appear_while_it_runs_and_cancel_leaves_nothing(
     reader: Watcher, network: Tissues, told: Told
 ) -> None:
-    reader.show(volume())
+    image = reader.show(volume())
+    whole = np.count_nonzero(image.data > -400)
     before = list(reader.viewer.layers)
     with network.held():
         reader.press(reader.view.run)
         reader.until(lambda: reader.control.shown is not None)
         (labels,) = reader.control.shown.layers
         reader.until(lambda: bool(labels.data.any()))
-        assert not labels.data[-20:].any()  # not there yet
+        assert np.count_nonzero(labels.data) < whole  # the rest is not there yet
         assert not labels.editable
         assert reader.view.progress.isVisible()
         assert "left" in reader.view.progress.format()
@@ -127,7 +126,7 @@ def test_slabs_appear_while_it_runs_and_cancel_leaves_nothing(
     assert reader.view.run.isEnabled()
     assert told() == []
     labels = reader.segment()  # and the next run is whole
-    assert labels.data[-20:].any()
+    assert np.count_nonzero(labels.data) == whole
     assert labels.editable
 
 
@@ -143,11 +142,9 @@ def test_a_layer_is_removed_while_it_runs(
         reader.viewer.layers.remove(image if which == "image" else labels)
         assert labels not in reader.viewer.layers
     reader.settle()
-    calls = network.calls
     assert len(reader.viewer.layers) == (0 if which == "image" else 1)
     assert reader.control.running is None
     assert any("was removed" in text for text in told())
-    assert network.calls == calls
 
 
 def test_each_run_makes_a_layer_of_its_own(reader: Watcher, network: Tissues) -> None:

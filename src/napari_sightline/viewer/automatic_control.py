@@ -97,16 +97,21 @@ class AutomaticControl(QObject):
 
     def cancel(self) -> None:
         """Stop the run before its next window, and take its layers away."""
-        job, self.running = self.running, None
-        if job is not None:
-            job.cancel()
-            self._drop_layers()
+        self._stop_run()
         self.changed.emit()
 
-    def _drop_layers(self) -> None:
+    def _stop_run(self, at_once: bool = True) -> None:
+        job, self.running = self.running, None
+        if job is None:
+            return
+        job.cancel()
         shown, self.shown = self.shown, None
-        if shown is not None:
+        if shown is None:
+            return
+        if at_once:
             shown.remove(self._viewer)
+        else:
+            QTimer.singleShot(0, partial(shown.remove, self._viewer))
 
     def _hear(self, job: Job[Any], what: object) -> None:
         if job is not self.running:
@@ -139,8 +144,7 @@ class AutomaticControl(QObject):
 
     def _on_failed(self, job: Job[Any], error: Exception) -> None:
         if job is self.running:
-            self.running = None
-            self._drop_layers()
+            self._stop_run()
         if not isinstance(error, Cancelled):
             self._tell(error)
         self.changed.emit()
@@ -159,11 +163,11 @@ class AutomaticControl(QObject):
         """Notice which layers left the viewer."""
         layers = self._viewer.layers
         if self.running is not None and self._image not in layers:
-            self.cancel()
+            self._stop_run(at_once=False)  # napari is still at removing layers
             self.told.emit("The scan was removed; its segmentation was stopped.", False)
         elif self.shown is not None and any(one not in layers for one in self.shown.layers):
             if self.running is not None:
-                self.cancel()
+                self._stop_run(at_once=False)  # napari is still at removing layers
                 self.told.emit("The labels layer was removed; the segmentation was stopped.", False)
             self.shown = None
         if self.labels is not None and self.labels not in layers:
