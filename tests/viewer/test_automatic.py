@@ -333,6 +333,9 @@ def test_one_slice_and_a_series_over_time(reader: Watcher, network: Tissues, tol
     labels = reader.segment()
     assert labels.data.shape == (34, 36, 38)
     np.testing.assert_array_equal(labels.data > 0, series[1] > -400)
+    reader.viewer.dims.set_current_step(0, 0)
+    reader.press(reader.view.edit)  # would be edited on another picture
+    assert "belong to frame 2" in told()[-1]
 
 
 def test_missing_damaged_and_unsuited(

@@ -15,7 +15,7 @@ from napari_sightline.viewer.automatic_control import AutomaticControl, canonica
 from napari_sightline.viewer.automatic_handing import hand_over
 from napari_sightline.viewer.automatic_run import Order, offered, spec_of
 from napari_sightline.viewer.automatic_view import AutomaticView
-from napari_sightline.viewer.bridge import bare, is_scan, source, widen_range
+from napari_sightline.viewer.bridge import bare, frame, is_scan, source, widen_range
 from napari_sightline.viewer.case import devices
 from napari_sightline.viewer.colours import colours_of
 from napari_sightline.viewer.worker import Job
@@ -205,6 +205,11 @@ class AutomaticPanel(QWidget):
         image = self.control.image_of(layer)
         if layer is None or image is None:
             self._tell("The scan of these organs is gone; open it and segment again.", True)
+            return
+        dims, made_on = self._viewer.dims, self.control.frame_of(layer)
+        if frame(image, dims.point, dims.units) != made_on:
+            where = ", ".join(str(index + 1) for index in made_on)
+            self._tell(f"These organs belong to frame {where}; go back there, then edit.", True)
             return
         names = names_in(layer)
         colours = colours_of(layer.colormap, names)

@@ -20,7 +20,7 @@ from napari_sightline.viewer.automatic_layers import AUTOMATIC, Shown, add_maps
 from napari_sightline.viewer.automatic_run import Begun, Messenger, Order, run
 from napari_sightline.viewer.automatic_shape import Change, Shaping, apply, shape
 from napari_sightline.viewer.automatic_view import Organ
-from napari_sightline.viewer.bridge import KEY, bare, frame
+from napari_sightline.viewer.bridge import KEY, bare
 from napari_sightline.viewer.case import case_of
 from napari_sightline.viewer.colours import colour_of, colours_of
 from napari_sightline.viewer.files import names_of
@@ -64,6 +64,7 @@ class AutomaticControl(QObject):
         self._messenger.told.connect(self._hear)
         self.running: Job[Any] | None = None
         self._image: Any = None
+        self._frame: tuple[int, ...] = ()
         self.shown: Shown | None = None
         self.labels: Labels | None = None  # whose organs are listed
         self.organs: tuple[Organ, ...] = ()
@@ -86,7 +87,7 @@ class AutomaticControl(QObject):
         """Begin a run; one at a time."""
         if self.running is not None:
             return
-        self._image = bare(image)
+        self._image, self._frame = bare(image), order.sources[0].frame
         self.shown, self.notes = None, []
         job: Job[Segmentation] = Job(partial(run, order, self._messenger), kind="run")
         job.done = partial(self._on_done, job, order)
@@ -120,7 +121,7 @@ class AutomaticControl(QObject):
             self.notes.append(what)
             self.told.emit(what, False)
         elif isinstance(what, Begun):
-            self.shown = Shown(self._viewer, self._image, what.volume, what.spec)
+            self.shown = Shown(self._viewer, self._image, what.volume, what.spec, self._frame)
         elif self.shown is not None:
             self.shown.draw(what)  # type: ignore[arg-type]
 
@@ -262,8 +263,13 @@ class AutomaticControl(QObject):
         image, layer = self.image_of(self.labels), self.labels
         if image is None or layer is None:
             return False
-        case = case_of(image, frame(image, self._viewer.dims.point, self._viewer.dims.units))
+        case = case_of(image, self.frame_of(layer))
         return case is not None and case.labels is layer
+
+    def frame_of(self, layer: Any) -> tuple[int, ...]:
+        """Frame of its image that a labels layer of ours was made on."""
+        found: tuple[int, ...] = (layer.metadata.get(KEY) or {}).get("frame", ())
+        return found
 
     def image_of(self, layer: Any) -> Any:
         """Image layer that a labels layer of ours was made on; None once it is gone."""

@@ -39,9 +39,18 @@ class Shown:
         As it was read.
     spec : SegmenterSpec
         Of the model.
+    frame : tuple of int
+        Of the image's axes before the last three.
     """
 
-    def __init__(self, viewer: Viewer, image: Image, volume: Volume, spec: SegmenterSpec) -> None:
+    def __init__(
+        self,
+        viewer: Viewer,
+        image: Image,
+        volume: Volume,
+        spec: SegmenterSpec,
+        frame: tuple[int, ...] = (),
+    ) -> None:
         self.overlapping = spec.overlapping
         self.volume = volume
         self.layers: list[Any] = []
@@ -61,6 +70,7 @@ class Shown:
                 "names": dict(legend),
                 AUTOMATIC: spec.name,
                 "image": weakref.ref(bare(image)),
+                "frame": frame,
             }
             layer.features = {"index": [0, *legend], "name": ["", *legend.values()]}
             layer.colormap = label_colours(legend)
