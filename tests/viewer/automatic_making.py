@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from napari_sightline.models import store
 from napari_sightline.models.segmenter import IntensityRule, Segmenter, SegmenterSpec
+from napari_sightline.segment.automatic import Slab
 from napari_sightline.viewer import automatic_run, robot
 
 SPEC = SegmenterSpec(
@@ -29,7 +30,7 @@ SPEC = SegmenterSpec(
 
 
 class Tissues(nn.Module):
-    """Logits of air, soft tissue and bone by intensity; waits where it is told to.
+    """Logits of air, soft tissue and bone by intensity.
 
     Parameters
     ----------
@@ -40,29 +41,15 @@ class Tissues(nn.Module):
     def __init__(self, overlapping: bool = False) -> None:
         super().__init__()
         self.overlapping = overlapping
-        self.going = threading.Event()
-        self.going.set()
         self.calls = 0
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
-        if self.calls > 2:  # the first slab is finished before
-            self.going.wait(60)
         hu = 2000 * x[:, :1] - 1000
         if self.overlapping:
             return torch.cat([hu + 200, hu - 300], 1)
         centres = torch.tensor([-1000.0, 50.0, 550.0]).view(1, 3, 1, 1, 1)
         return -(hu - centres).abs() / 50
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Inside, no window after the second is finished."""
-        self.calls = 0
-        self.going.clear()
-        try:
-            yield
-        finally:
-            self.going.set()
 
 
 def two_tissues(shape: tuple[int, int, int] = (96, 40, 44)) -> np.ndarray:
@@ -140,6 +127,25 @@ class Watcher:
             place,
         )
         robot.live(0.02)
+
+
+@contextmanager
+def held(control: Any) -> Iterator[None]:
+    """Inside, a run stops when its first slab is finished and told; outside, it goes on."""
+    going, messenger = threading.Event(), control._messenger
+    tell = messenger.tell
+
+    def slow(job: Any, what: object) -> None:
+        tell(job, what)
+        if isinstance(what, Slab):
+            going.wait(300)
+
+    messenger.tell = slow
+    try:
+        yield
+    finally:
+        going.set()
+        messenger.tell = tell
 
 
 def forget_models() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,9 +68,4 @@ def hand_over(
         given = np.where(taken == 0, values, 0) if free_only else values
         return session.import_labels(given, names, colours, job.cancelled)
 
-    do = getattr(case, "do", None)
-    if do is not None:
-        control._submit("step", case, partial(do, step))
-    else:
-        control._submit("step", case, lambda job: case._outcome(step(case.session, job)))
-    control.changed.emit()
+    control.ask(step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from qtpy.QtCore import QSize, Qt, Signal  # type: ignore[attr-defined]
@@ -62,6 +63,8 @@ class AutomaticView(QWidget):
         self._alarm: bool | None = None
         self._organs: tuple[Organ, ...] = ()
         self.channels: list[QComboBox] = []
+        self._channels: list[str] = []
+        self._picked: dict[str, str] = {}  # layers that the user chose, by channel
         column = QVBoxLayout(self)
         column.setContentsMargins(8, 6, 8, 6)
         column.setSpacing(6)
@@ -245,19 +248,26 @@ class AutomaticView(QWidget):
     def show_channels(self, channels: Sequence[str], names: Sequence[str]) -> None:
         """Ask for a layer for each channel but where there is only one."""
         wanted = list(channels) if len(channels) > 1 else []
+        self._channels = wanted
         if len(wanted) != len(self.channels):
             for box in self.channels:
                 self.form.removeRow(box)
             self.channels = [narrow(QComboBox()) for _ in wanted]
             for index, (channel, box) in enumerate(zip(wanted, self.channels, strict=True)):
-                box.setToolTip(f"Layer that holds {channel}")
+                box.textActivated.connect(partial(self._pick, index))
                 self.form.insertRow(1 + index, channel, box)
         for index, (channel, box) in enumerate(zip(wanted, self.channels, strict=True)):
+            box.setToolTip(f"Layer that holds {channel}")
             label = self.form.labelForField(box)
             if isinstance(label, QLabel):
                 label.setText(channel)
-            before = box.currentIndex()
-            fill(box, names, before if 0 <= before < len(names) else guess(channel, index, names))
+            picked = self._picked.get(channel, "")
+            known = list(names).index(picked) if picked in names else None
+            fill(box, names, guess(channel, index, names) if known is None else known)
+
+    def _pick(self, index: int, name: str) -> None:
+        if index < len(self._channels):
+            self._picked[self._channels[index]] = name
 
     def show_organs(self, organs: Sequence[Organ]) -> None:
         """List the organs that were found."""
