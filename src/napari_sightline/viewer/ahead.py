@@ -92,6 +92,8 @@ class Ahead(QObject):
         control.draw_prompts()  # lines are as thick as before at every zoom
         if case.state.prompts or self._viewer.dims.ndisplay != 2:
             return
+        if case.session.model is None and not control.busy:
+            return  # it could not be loaded, and that was said
         if control.busy:
             self._view.start()  # once that is done
             return
