@@ -159,7 +159,9 @@ class ObjectsView(QWidget):
     def _edited(self, item: QTreeWidgetItem, column: int) -> None:
         number = item.data(0, _ID)
         self._shown = ()  # what is shown is the user's now: draw it anew
+        self.table.blockSignals(True)  # this is no edit of the user's
         item.setData(0, _ID + 1, None)
+        self.table.blockSignals(False)
         if column == NAME and number is not None:
             self.renamed.emit(int(number), item.text(NAME))
 
