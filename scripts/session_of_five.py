@@ -43,7 +43,9 @@ def contour(
     image: Path, labels: Path, out: Path, clicks: int = 5, structures: int = 5
 ) -> dict[str, float]:
     """Contour structures by mouse and keys; returns Dice of what was saved, by name."""
-    truth, names = load_labels(labels)
+    truth, named = load_labels(labels)
+    values = [int(value) for value in np.unique(truth.data) if value]
+    names = {value: named.get(value) or f"structure {value}" for value in values}
     viewer = napari.Viewer(show_welcome_screen=False)
     viewer.window.set_geometry(0, 0, 1280, 800)
     _, panel = viewer.window.add_plugin_dock_widget("napari-sightline", "Segment with prompts")
