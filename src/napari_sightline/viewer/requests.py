@@ -96,7 +96,9 @@ class Requests(QObject):
     @property
     def preparing(self) -> bool:
         """Whether the image or the model is being made ready."""
-        return any(job.kind in ("open", "prepare", "model") for job in self.worker.jobs)
+        kinds = {job.kind for job in self.worker.jobs}
+        ready = self.case is not None and self.case.session.model is not None
+        return bool(kinds & {"open", "model"}) or ("prepare" in kinds and not ready)
 
     @property
     def busy(self) -> bool:
