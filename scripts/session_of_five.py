@@ -98,10 +98,14 @@ def _save(panel: Any, out: Path) -> None:
     QTest.mouseClick(panel.view.save, LEFT)
 
 
-def _type_name(out: Path) -> None:
+def _type_name(out: Path, tries: int = 300) -> None:
     dialog = QApplication.activeModalWidget()
     if not isinstance(dialog, QFileDialog):
-        raise SystemExit("The dialog of this desktop cannot be typed into; use xvfb-run.")
+        if tries:
+            QTimer.singleShot(100, lambda: _type_name(out, tries - 1))
+        else:
+            print("The dialog of this desktop cannot be typed into; use xvfb-run.", flush=True)
+        return
     line = dialog.findChild(QLineEdit)
     line.clear()
     QTest.keyClicks(line, str(out.resolve()))

@@ -360,7 +360,7 @@ def test_two_images_keep_their_objects(user: User, scan: Volume) -> None:
     user.panel.view.undo.click()
     user.wait()
     assert not user.prompts
-    assert len(user.viewer.layers) == 8  # each has its labels and its prompts
+    assert len(user.viewer.layers) == 6  # each has its labels and its clicks
 
 
 def test_masks_are_seen_above_images_opened_later(user: User, scan: Volume) -> None:
@@ -371,7 +371,6 @@ def test_masks_are_seen_above_images_opened_later(user: User, scan: Volume) -> N
         "ball",
         "later",
         "labels of ball",
-        "lines on ball",
         "clicks on ball",
     ]
 
@@ -400,14 +399,13 @@ def test_layers_without_use_are_taken_away(user: User, scan: Volume) -> None:
     user.show(scan)
     other = user.viewer.add_image(ball_scan((20, 30, 30)), name="other")
     user.qtbot.wait(20)
-    assert len(user.viewer.layers) == 5
+    assert len(user.viewer.layers) == 4
     user.panel.controller.choose(other)
     user.wait()
     assert [layer.name for layer in user.viewer.layers] == [
         "ball",
         "other",
         "labels of other",
-        "lines on other",
         "clicks on other",
     ]
     user.case.labels.data[3, 3, 3] = 1  # a brush was here

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from napari_sightline.anatomy import Colour
 from napari_sightline.orientation import Array
-from napari_sightline.prompts import Box, Lasso, Point, Prompt, Scribble
+from napari_sightline.prompts import Box, Lasso, MaskPrompt, Point, Prompt, Scribble
 from napari_sightline.viewer.bridge import KEY, bare, grid_like, layer_axes, points_on, slice_at
 from napari_sightline.viewer.case import Case
 from napari_sightline.viewer.colours import NEGATIVE, POSITIVE, colour_of, unit
@@ -98,14 +98,17 @@ def lines_on(prompt: Prompt, axis: int | None, shown: float) -> list[Line]:
     return found
 
 
-def begin(viewer: Viewer, case: Case) -> None:
-    """Add the layers of prompts: making them takes longer than a click may take."""
+def begin(viewer: Viewer, case: Case, lines: bool = False) -> None:
+    """Add the layers of prompts: making them takes longer than a click may take.
+
+    That of lines is added once a tool that draws some is chosen, or there are some.
+    """
     image = case.image
     if image is None:
         return
     with Selection(viewer):
-        if case.lines is None:
-            lines = bare(
+        if case.lines is None and lines:
+            made = bare(
                 viewer.add_vectors(
                     np.zeros((0, 2, layer_axes(image))),
                     name=f"lines on {image.name}",
@@ -114,8 +117,11 @@ def begin(viewer: Viewer, case: Case) -> None:
                     **grid_like(image),
                 )
             )
-            lines.editable = False
-            case.keep(lines=lines)
+            made.editable = False
+            case.keep(lines=made)
+            layers = bare(viewer.layers)
+            if case.points in layers:  # clicks stay above lines
+                layers.move(layers.index(case.points), len(layers))
         if case.points is None:
             points = bare(
                 viewer.add_points(
@@ -154,10 +160,10 @@ def draw(
     image = case.image
     if image is None:
         return
-    if case.points is None or case.lines is None:
-        if not prompts and sketch is None and not ghost:
-            return
-        begin(viewer, case)
+    every = [*prompts, *([sketch] if sketch is not None else [])]
+    lined = bool(ghost) or any(not isinstance(p, Point | MaskPrompt) for p in every)
+    if (case.points is None and every) or (case.lines is None and lined):
+        begin(viewer, case, lined)
     axis, shown = _slice(viewer, image)
     strength = [1.0] * (len(prompts) - waiting) + [0.5] * waiting
     _draw_points(viewer, case, image, prompts, strength, marked, axis, shown)
