@@ -101,7 +101,7 @@ def lines_on(prompt: Prompt, axis: int | None, shown: float) -> list[Line]:
 def begin(viewer: Viewer, case: Case, lines: bool = False) -> None:
     """Add the layers of prompts: making them takes longer than a click may take.
 
-    That of lines is added once a tool that draws some is chosen, or there are some.
+    That of lines is added once there are some.
     """
     image = case.image
     if image is None:

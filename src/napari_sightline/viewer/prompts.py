@@ -23,7 +23,7 @@ from napari_sightline.errors import SightlineError
 from napari_sightline.io.formats import ending_of
 from napari_sightline.prompts import Position
 from napari_sightline.segment import predict
-from napari_sightline.viewer import marks, planes
+from napari_sightline.viewer import planes
 from napari_sightline.viewer.ahead import Ahead
 from napari_sightline.viewer.bridge import bare, is_scan, widen_range
 from napari_sightline.viewer.comfort import Comfort
@@ -135,7 +135,7 @@ class PromptPanel(QWidget):
         control.saved.connect(self._on_saved)
         self.pencil.began.connect(self._calm)
         self.pencil.refused.connect(partial(self._tell, alarm=True))
-        view.tools.tool_chosen.connect(self._on_tool)
+        view.tools.tool_chosen.connect(self._refresh)
         control.worker.progressed.connect(view.show_progress)
 
     # ---- open and closed
@@ -301,12 +301,6 @@ class PromptPanel(QWidget):
     def choose_lasso(self) -> None:
         """Draw lassos from now on."""
         self.view.tools.choose_tool("lasso")
-
-    def _on_tool(self, tool: str) -> None:
-        case = self.controller.case
-        if tool != "point" and case is not None and case.volume is not None:
-            marks.begin(self._viewer, case, lines=True)
-        self._refresh()
 
     def _calm(self) -> None:
         self._alarm = ""
