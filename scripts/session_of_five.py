@@ -16,7 +16,7 @@ import napari
 import numpy as np
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QFileDialog, QLineEdit
+from qtpy.QtWidgets import QApplication, QDialogButtonBox, QFileDialog, QLineEdit
 
 from napari_sightline.evaluate.robot import simulate_click
 from napari_sightline.io import load_labels
@@ -106,10 +106,10 @@ def _type_name(out: Path, tries: int = 300) -> None:
         else:
             print("The dialog of this desktop cannot be typed into; use xvfb-run.", flush=True)
         return
-    line = dialog.findChild(QLineEdit)
-    line.clear()
+    line, buttons = dialog.findChild(QLineEdit), dialog.findChild(QDialogButtonBox)
+    line.selectAll()
     QTest.keyClicks(line, str(out.resolve()))
-    QTest.keyClick(line, Qt.Key.Key_Return)
+    QTest.mouseClick(buttons.button(QDialogButtonBox.StandardButton.Save), LEFT)
 
 
 def _idle(panel: Any) -> None:
