@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,7 @@ def _work(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     if world > 1:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
         dist.init_process_group("gloo", init_method=address, rank=rank, world_size=world)
     try:
         work(rank, options)
@@ -53,6 +56,14 @@ def _work(
         torch.set_num_threads(threads)
         if world > 1:
             dist.destroy_process_group()
+
+
+def _end_with_parent() -> None:
+    """Wait for the process that began this one; whoever ends it means all of the run."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def agree(value: float, world: int) -> float:
