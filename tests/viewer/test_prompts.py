@@ -301,7 +301,7 @@ def test_click_beside_the_scan_is_told(user: User, scan: Volume, told: Told) -> 
     assert told() == ["The click fell beside the scan; click on the picture."]
     assert user.panel.view.advice.text() == told()[0]
     user.click(ball, MIDDLE)
-    assert "Look through" in user.panel.view.advice.text()
+    assert "Which is meant" in user.panel.view.advice.text()
 
 
 def test_missing_weights_are_one_sentence(
