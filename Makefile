@@ -16,7 +16,7 @@ view: $(VENV)/.installed
 	$(BIN)/python scripts/view.py $(FILES)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check

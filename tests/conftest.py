@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Before numpy and torch start their pools: figures must not depend on the machine's size.
+# Before numpy and torch start their pools: figures must not depend on the machine's size, and
+# processes that share the tests share the cores.
+threads = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(variable, "2")
+    os.environ.setdefault(variable, threads)
 # On busy cores, threads that spin while they wait cost more than they gain.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

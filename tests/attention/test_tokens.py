@@ -14,7 +14,7 @@ from attention_making import (
     prompts,
     swin_unetr,
 )
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from napari_sightline.attention.frame import Frame
@@ -98,6 +98,8 @@ def test_a_voxels_attention_in_swin_unetr_equals_brute_force(
 ) -> None:
     from monai.networks.nets.swin_unetr import get_window_size, window_partition
 
+    # The second version normalises each stage's grid: one token alone has no spread.
+    assume(not v2 or np.prod([-(-n // 16) for n in size]) > 1)
     network = swin_unetr(window, v2).swinViT
     rng = np.random.default_rng(seed)
     x = torch.from_numpy(rng.normal(size=(1, 1, *size)).astype(np.float32))

@@ -236,7 +236,7 @@ def test_nothing_is_recorded_while_the_panel_is_closed(user: User, scan: Volume)
     reader.wait()
     assert session.tap is not None
     assert "not recorded" in reader.said  # the click was made before
-    user.click(ball, (24, 22, 24))
+    user.click(ball, (24, 17, 24))
     reader.hover(ball, (24, 24, 26))
     assert names(user.viewer) and not view_is_faulty(reader)
     reader.key("K")

@@ -483,16 +483,16 @@ def test_device_changes_and_objects_come_along(user: User, scan: Volume, told: T
     user.wait()
     user.click(ball, (24, 10, 24))
     before = user.case.labels.data.copy()
-    user.panel.view.device_chosen.emit("cpu")
+    user.panel.view.start.device_chosen.emit("cpu")
     user.wait()
     assert user.case.device == "cpu"
     assert np.array_equal(user.case.labels.data == 1, before == 1)
     assert len(user.prompts) == 1
     assert user.case.state.rows[0].name == "ball"
-    user.panel.view.device_chosen.emit("cuda:7")
+    user.panel.view.start.device_chosen.emit("cuda:7")
     user.wait()
     assert len(told()) == 1 and "cuda:7" in told()[0]
-    assert user.panel.view.device.currentText() == "cpu"
+    assert user.panel.view.start.device.currentText() == "cpu"
 
 
 @pytest.mark.usefixtures("loaded_model")
