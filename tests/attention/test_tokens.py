@@ -14,7 +14,7 @@ from attention_making import (
     prompts,
     swin_unetr,
 )
-from hypothesis import Phase, assume, given, settings
+from hypothesis import Phase, assume, example, given, settings
 from hypothesis import strategies as st
 
 from napari_sightline.attention.frame import Frame
@@ -93,6 +93,7 @@ def brute_force(
     st.booleans(),
     st.integers(0, 2**31),
 )
+@example((8, 26, 26), 2, False, 627)
 def test_a_voxels_attention_in_swin_unetr_equals_brute_force(
     size: tuple[int, int, int], window: int, v2: bool, seed: int
 ) -> None:
@@ -133,9 +134,10 @@ def test_a_voxels_attention_in_swin_unetr_equals_brute_force(
             _, values = answer.on_volume(size, head)
             whole = tuple(slice(0, n) for n in size)
             by_hand = expected[head][whole]
-            # What the mask of a shifted window hides is not seen; by hand it is zero.
+            # What the mask of a shifted window hides is not seen. By hand it is nearly zero:
+            # MONAI takes 100 off its scores, and random weights make scores tens apart.
             hidden = np.isnan(values) & ~np.isnan(by_hand)
-            assert np.all(by_hand[hidden] < 1e-12)
+            assert np.all(by_hand[hidden] < 1e-6)
             assert not np.any(np.isnan(by_hand) & ~np.isnan(values))
             shown = ~np.isnan(values)
             np.testing.assert_allclose(values[shown], by_hand[shown], atol=1e-5)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from segment_fakes import Bright, begin, brick, whole
+from segment_fakes import Bright, Growing, begin, brick, whole
 
 from napari_sightline.errors import BadInput, Cancelled
-from napari_sightline.prompts import MaskPrompt, Point
+from napari_sightline.prompts import Lasso, MaskPrompt, Point
 from napari_sightline.segment.interactive import Session
 
 A = (slice(5, 15), slice(5, 15), slice(5, 15))
@@ -242,6 +242,27 @@ def test_a_brush_becomes_part_of_the_objects() -> None:
     count = len(session._timeline.steps)
     assert session.adopt(painted).changed == ()
     assert len(session._timeline.steps) == count
+
+
+def test_what_is_erased_is_gone_from_a_hidden_copy_too() -> None:
+    session = two()
+    session.duplicate(1)
+    painted = session.paint(A)
+    at = tuple(np.argwhere(painted == 1)[0])
+    painted[at] = 0
+    session.adopt(painted, A, force=True)
+    np.testing.assert_array_equal(session.paint(A), painted)
+
+
+def test_a_click_inside_a_lasso_of_the_other_sign_turns_its_own_voxel_only() -> None:
+    session = begin(np.zeros((10, 14, 12), np.int16), (2.0, 1.0, 1.5), Growing())
+    path = ((4.0, 4.0, 4.0), (4.0, 9.0, 4.0), (4.0, 9.0, 9.0), (4.0, 4.0, 9.0))
+    lasso = Lasso(path, positive=False)
+    session.add(lasso)
+    mask = whole(session, session.add(Point((4, 6, 6))))
+    inside, origin = lasso.filled()
+    part = mask[tuple(slice(o, o + n) for o, n in zip(origin, inside.shape, strict=True))]
+    assert part.sum() == 1 and mask[4, 6, 6]
 
 
 def test_a_brush_on_a_locked_object_is_refused_unless_forced() -> None:

@@ -147,6 +147,7 @@ def enforce(
     """
     corner = np.array([s.start for s in box])
     said: dict[tuple[int, ...], bool] = {}
+    lassos = [prompt for prompt in prompts if isinstance(prompt, Lasso)]
     for prompt in prompts:
         if isinstance(prompt, Point):
             places = np.array([prompt.position])
@@ -179,6 +180,9 @@ def enforce(
                 near &= own < np.linalg.norm((grid - other) * mm, axis=-1)
         part = mask[tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))]
         part[near] = inside
+    # A click's surroundings end where a lasso spoke; its own voxel, if later, does not.
+    for lasso_prompt in lassos:
+        _put(mask, corner, lasso_prompt)
     for voxel, inside in said.items():
         mask[voxel] = inside
     return mask

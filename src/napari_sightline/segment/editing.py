@@ -11,7 +11,7 @@ import numpy as np
 from napari_sightline.errors import BadInput
 from napari_sightline.io.legend import as_labels
 from napari_sightline.segment.acts import Operation, Paint
-from napari_sightline.segment.packed import EMPTY, PackedMask
+from napari_sightline.segment.packed import EMPTY, PackedMask, overlap
 from napari_sightline.segment.prompting import PromptCalls
 from napari_sightline.segment.state import LAST_ID, Scene, SegmentObject, Step
 from napari_sightline.segment.update import CancelFn, MaskUpdate, check
@@ -84,8 +84,8 @@ class EditCalls(PromptCalls):
         """Take over what another tool painted into the label image.
 
         Voxels that differ from `paint` of the same box change hands: those painted with an
-        object's id become its own, those erased or painted over are no longer. An id that no
-        object has makes a new one, accepted and locked.
+        object's id become its own, and no longer belong to any other object, also not to one that
+        lies hidden beneath. An id that no object has makes a new one, accepted and locked.
 
         Parameters
         ----------
@@ -121,16 +121,16 @@ class EditCalls(PromptCalls):
                 which = ", ".join(names[int(k)] for k in found if int(k) in names)
                 note = f"{which} is locked and was left as it was; unlock it to paint on it."
                 kept, differs = PackedMask.of(hit, where), differs & ~hit
-            for number in (int(k) for k in np.unique(now[differs]) if k):
-                gone = PackedMask.of(differs & (now == number), where)
-                scene = _painted(scene, number, EMPTY, gone)
+            # An erased voxel is lost to those beneath as well: the reader sees it empty.
+            for item in scene.objects:
+                if overlap(item.mask_box, where) is not None:
+                    lost = differs & (given != item.id) & item.step.mask.paint(where)
+                    if lost.any():
+                        scene = _painted(scene, item.id, EMPTY, PackedMask.of(lost, where))
             for number in (int(k) for k in np.unique(given[differs]) if k):
                 added = PackedMask.of(differs & (given == number), where)
                 if scene.get(number) is None:
                     scene = _with_label(scene, number, EMPTY, f"label {number}", self._voxel_ml)
-                if scene.need(number).accepted:
-                    others = [o.id for o in scene.objects if o.accepted and o.id != number]
-                    scene = _cleared(scene, added, others)
                 scene = _painted(scene, number, added, EMPTY)
             update = self._commit(scene, started, note=note)
             if kept.box is not None:
