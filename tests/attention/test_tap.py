@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -316,6 +317,23 @@ def test_other_threads_are_not_recorded() -> None:
         assert one.calls == []
         network(x)
     assert len(one.calls) == 1
+
+
+def test_any_change_of_weights_is_noticed() -> None:
+    network, x = Plain(), torch.randn(1, 5, 12)
+    changes: list[Callable[[], object]] = [
+        lambda: setattr(network, "project", nn.Linear(12, 36)),
+        lambda: network.project.weight.detach().mul_(2),
+        lambda: network.project.register_buffer("shift", torch.zeros(1)),
+        lambda: network.project.shift.add_(1),  # type: ignore[operator, union-attr]
+        lambda: setattr(network.project, "bias", nn.Parameter(torch.zeros(36))),
+    ]
+    for change in changes:
+        one, _, _ = record(network, x)
+        one.check()
+        change()
+        with pytest.raises(ModelError, match="run it again"):
+            one.check()
 
 
 def test_replaced_weights_are_noticed() -> None:

@@ -212,9 +212,16 @@ class Call:
 def fingerprint(network: nn.Module) -> tuple[tuple[int, int], ...]:
     """Which weights a network holds: changes when any is replaced or written to."""
     marks = []
-    for weight in itertools.chain(network.parameters(), network.buffers()):
-        version = -1 if weight.is_inference() else weight._version
-        marks.append((weight.data_ptr(), version))
+    # By hand: `parameters()` builds the names of all modules, which takes longer than a query.
+    waiting = [network]
+    while waiting:
+        module = waiting.pop()
+        for weights in (module._parameters, module._buffers):
+            for weight in weights.values():
+                if weight is not None:
+                    version = -1 if weight.is_inference() else weight._version
+                    marks.append((weight.data_ptr(), version))
+        waiting += [inner for inner in module._modules.values() if inner is not None]
     return tuple(marks)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +35,10 @@ class Frame:
     shape: Shape3
     affine: Array
 
+    @cached_property
+    def _inverse(self) -> Array:
+        return np.asarray(np.linalg.inv(self.affine[:3, :3]), float)
+
     @classmethod
     def of_region(cls, region: Region) -> Frame:
         """Return the frame of a session's working region."""
@@ -63,8 +68,7 @@ class Frame:
 
     def from_volume(self, points: npt.ArrayLike) -> Array:
         """Turn canonical voxels of the volume ``(..., 3)`` into voxels of the network."""
-        inverse = np.linalg.inv(self.affine[:3, :3])
-        return (np.asarray(points, float) - self.affine[:3, 3]) @ inverse.T
+        return (np.asarray(points, float) - self.affine[:3, 3]) @ self._inverse.T
 
     def contains(self, position: npt.ArrayLike) -> bool:
         """Whether a canonical position ``(3,)`` lies inside a voxel of the network's grid."""

@@ -134,6 +134,7 @@ class Recorder:
         if self.chain is None or not any(type(r.module).__name__ in CHAINED for r in self.stack):
             return None
         self.replayed += 1
+        self.chain.calls = self.replayed
         return self.replayed - 1
 
     def _store(self, q: Tensor, k: Tensor, number: int | None) -> Store:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,11 +24,16 @@ from napari_sightline.errors import ModelError
 CHAINED = {"TwoWayBlock": "blocks"}
 
 
-class _Capture(TorchFunctionMode):
-    """Keeps queries and keys of each call."""
+class _Enough(Exception):
+    """The last call was reached: what comes after it is not needed."""
 
-    def __init__(self) -> None:
+
+class _Capture(TorchFunctionMode):
+    """Keeps queries and keys of each call, and stops at the last."""
+
+    def __init__(self, calls: int) -> None:
         super().__init__()
+        self.calls = calls
         self.kept: list[tuple[Tensor, Tensor]] = []
 
     def __torch_function__(
@@ -36,6 +41,8 @@ class _Capture(TorchFunctionMode):
     ) -> Any:
         if func is F.scaled_dot_product_attention:
             self.kept.append((args[0], args[1]))
+            if len(self.kept) == self.calls:
+                raise _Enough
         return func(*args, **(kwargs or {}))
 
 
@@ -49,6 +56,8 @@ class Chain:
         In the order they ran.
     image, tokens, seen : torch.Tensor
         Copies of the first block's arguments.
+    calls : int
+        Calls of attention that were seen in the blocks.
     """
 
     blocks: tuple[weakref.ref[nn.Module], ...]
@@ -56,6 +65,7 @@ class Chain:
     tokens: Tensor
     seen: Tensor
     autocast: tuple[str, bool, torch.dtype]
+    calls: int = 0
     _open: list[tuple[Tensor, Tensor]] | None = field(default=None)
 
     @classmethod
@@ -87,7 +97,8 @@ class Chain:
         with (
             torch.inference_mode(),
             torch.autocast(device, dtype, enabled=enabled),
-            _Capture() as capture,
+            _Capture(self.calls) as capture,
+            suppress(_Enough),
         ):
             for reference in self.blocks:
                 block = reference()
