@@ -21,8 +21,10 @@ from napari_sightline.models import load_segmenter
 from napari_sightline.models.segmenter import Segmenter
 from napari_sightline.segment.automatic import segment
 from napari_sightline.viewer import automatic_run
+from napari_sightline.viewer.automatic import AutomaticPanel
 from napari_sightline.viewer.bridge import OVERLAY
 from napari_sightline.viewer.case import case_of
+from napari_sightline.viewer.measure import MeasurePanel
 from napari_sightline.volume import Volume
 
 Told = Callable[[], list[str]]
@@ -56,10 +58,22 @@ def reader(
     viewer.window.resize(1200, 800)
     _, panel = viewer.window.add_plugin_dock_widget("napari-sightline", MENU)
     made = Watcher(viewer, panel, qtbot)
+    assert panel.view.table.isChecked()
+    panel.view.table.setChecked(False)  # tests that want the table say so
     made.settle()
     yield made
     panel.control.close()
     made.settle()
+
+
+def entries_of(menu: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Actions of a menu and those below it, as the menu bar builds them when it is opened."""
+    menu.aboutToShow.emit()
+    for action in menu.actions():
+        if action.menu():
+            yield from entries_of(action.menu(), (*path, action.text()))
+        else:
+            yield (*path, action.text()), action
 
 
 def volume(kind: str = "usual", data: np.ndarray | None = None, **more: Any) -> Volume:
@@ -81,6 +95,33 @@ def test_a_real_swin_unetr_gives_the_labels_of_the_engine(reader: Watcher, told:
     assert list(labels.features["name"]) == ["", "soft tissue", "bone"]
     assert labels.name == "ct: tissues"
     assert told() == []
+
+
+def test_the_menus_open_the_panels(make_napari_viewer: Any, qtbot: Any, folder: Path) -> None:
+    viewer = make_napari_viewer(show=True)
+    found = dict(entries_of(viewer.window.layers_menu))
+    wanted = {
+        ("Segment", "Organs, automatic (Swin-UNETR)"): AutomaticPanel,
+        ("Measure", "Measures of labels"): MeasurePanel,
+    }
+    for (menu, title), kind in wanted.items():
+        found[menu, f"{title} (Sightline)"].trigger()
+        (panel,) = [one for one in viewer.window.dock_widgets.values() if isinstance(one, kind)]
+        qtbot.waitUntil(panel.isVisible)
+        viewer.window.remove_dock_widget(panel)
+
+
+def test_measures_open_when_organs_are_found(reader: Watcher, network: Tissues, told: Told) -> None:
+    reader.show(volume())
+    reader.view.table.setChecked(True)
+    reader.segment()
+    docks = reader.viewer.window.dock_widgets
+    (table,) = [one for name, one in docks.items() if name.startswith("Measures")]
+    reader.until(lambda: not table.busy)
+    listed = {row.name: row.volume_ml for row in table.rows}
+    assert listed == pytest.approx({organ.name: organ.ml for organ in reader.control.organs})
+    assert told() == []
+    table.worker.stop()
 
 
 @pytest.mark.parametrize("kind", ["permuted", "oblique"])

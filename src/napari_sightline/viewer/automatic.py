@@ -264,6 +264,8 @@ class AutomaticPanel(QWidget):
     def _on_finished(self, layer: Any) -> None:
         if self._into:
             self._hand(free_only=True)
+        if self.view.table.isChecked() and not self.control.empty:
+            self.measure()
 
     def _on_progress(self, share: float, word: str) -> None:
         if self.control.running is not None:

@@ -69,6 +69,7 @@ class AutomaticControl(QObject):
         self.labels: Labels | None = None  # whose organs are listed
         self.organs: tuple[Organ, ...] = ()
         self.notes: list[str] = []
+        self.empty = False  # whether the last run found nothing
         self._digest = Digest()
         self._pause = QTimer(self)
         self._pause.setSingleShot(True)
@@ -138,7 +139,8 @@ class AutomaticControl(QObject):
         for layer in shown.layers:  # labels lie above the maps
             layers.move(layers.index(layer), len(layers))
         self.show_organs_of(shown.layers[0])
-        if not any(data.any() for data in shown.arrays):
+        self.empty = not any(data.any() for data in shown.arrays)
+        if self.empty:
             self.told.emit("The model found none of its structures in this scan.", False)
         self.finished.emit(shown.layers[0])
         self.changed.emit()

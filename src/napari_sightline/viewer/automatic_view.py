@@ -135,9 +135,13 @@ class AutomaticView(QWidget):
         self.into_session.setToolTip(
             "Takes voxels only where no object is yet; can be undone there"
         )
+        self.table = QCheckBox("measures")
+        self.table.setToolTip("When done, a table of volumes and intensities opens below the scan")
+        self.table.setChecked(True)
         row = QHBoxLayout()
-        row.addWidget(self.uncertainty)
-        row.addWidget(self.probabilities)
+        row.setSpacing(4)
+        for box in (self.table, self.uncertainty, self.probabilities):
+            row.addWidget(box)
         row.addStretch(1)
         self.run = button("Segment", "Find the organs of the whole scan", self.run_asked)
         self.run.setMinimumHeight(30)
