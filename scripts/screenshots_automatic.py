@@ -1,27 +1,30 @@
 """Take the pictures of automatic segmentation for the documentation, on the sample phantom.
 
-The network is not trained: it tells tissues apart by their intensity, so that the pictures show
-what the panel does without a model's weights. Drives a real window with real mouse events; run it
-where a display exists, or under
+Drives a real window with real mouse events; run it where a display exists, or under
 ``xvfb-run -s "-screen 0 1280x800x24" python scripts/screenshots_automatic.py``.
+``--model tissues-by-intensity`` takes a network without training instead of the shipped one.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import napari
 import torch
 from napari.settings import get_settings
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
 from torch import Tensor, nn
 
 from napari_sightline.models.segmenter import IntensityRule, Segmenter, SegmenterSpec
 from napari_sightline.viewer import robot
 from napari_sightline.viewer.automatic_run import offer
+from napari_sightline.viewer.model_form import ModelForm
 
 SIZE = (1280, 800)
 
@@ -90,24 +93,58 @@ def main() -> None:
     parser.add_argument("--theme", default="dark", choices=["dark", "light"])
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     parser.add_argument("--scan", type=Path, help="Instead of the phantom.")
+    parser.add_argument("--model", default="swin-unetr-headneck-ct")
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
     before = get_settings().appearance.theme
-    offer(tissues())
-    try:
-        tour(Reader(chosen.theme, chosen.out), chosen.scan)
-    finally:
-        get_settings().appearance.theme = before
+    if chosen.model == "tissues-by-intensity":
+        offer(tissues())
+    with tempfile.TemporaryDirectory() as folder:
+        # Models of one's own are no business of the pictures.
+        os.environ["SIGHTLINE_MODELS"] = folder
+        try:
+            reader = Reader(chosen.theme, chosen.out)
+            tour(reader, chosen.scan, chosen.model)
+            questions(reader, Path(folder))
+            reader.viewer.close()
+        finally:
+            get_settings().appearance.theme = before
 
 
-def tour(reader: Reader, scan: Path | None) -> None:
+def questions(reader: Reader, folder: Path) -> None:
+    """Add a checkpoint that says nothing of itself; the form asks."""
+    from monai.networks.nets import SwinUNETR
+
+    network = SwinUNETR(in_channels=1, out_channels=3, feature_size=12, window_size=7)
+    path = folder / "from-a-colleague.pt"
+    torch.save({"state_dict": network.state_dict()}, path)
+    manager = reader.panel.manage_models()
+    timer = QTimer()
+
+    def look() -> None:
+        for form in QApplication.topLevelWidgets():
+            if isinstance(form, ModelForm) and form.isVisible():
+                timer.stop()
+                form.accept()  # what is missing is said
+                reader.picture("automatic-questions", form)
+                form.reject()
+
+    timer.timeout.connect(look)
+    timer.start(300)
+    manager.add(path)
+    robot.wait_until(lambda: not timer.isActive())
+    robot.live(0.5)
+    manager.close()
+
+
+def tour(reader: Reader, scan: Path | None, model: str) -> None:
     viewer, view = reader.viewer, reader.view
     if scan is None:
         viewer.open_sample("napari-sightline", "head-neck-phantom")
         viewer.layers.remove("true labels")
     else:
         viewer.open(scan, plugin="napari-sightline")
-    reader.panel.choose_model("tissues-by-intensity")
+    reader.panel.choose_model(model)
     reader.idle()
     viewer.dims.set_current_step(0, viewer.dims.nsteps[0] * 2 // 3)
     reader.press(view.run)
@@ -115,7 +152,6 @@ def tour(reader: Reader, scan: Path | None) -> None:
     robot.live(0.3)
     reader.picture("automatic-running")
     reader.idle()
-    reader.press(view.measures)
     _, table = viewer.window.add_plugin_dock_widget("napari-sightline", "Measures of labels")
     robot.live(1)
     robot.wait_until(lambda: not table.busy)
@@ -125,7 +161,6 @@ def tour(reader: Reader, scan: Path | None) -> None:
     manager.choose("swin-unetr-btcv")
     reader.picture("automatic-models", manager)
     manager.close()
-    viewer.close()
 
 
 if __name__ == "__main__":

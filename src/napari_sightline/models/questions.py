@@ -112,7 +112,7 @@ def parse(key: str, answer: Any) -> Any:
         value = _PARSERS[kind](text)
     except (ValueError, TypeError) as error:
         raise BadInput(
-            f"The answer {answer!r} for {key} is not understood; write {_HOW[kind]}."
+            f"The answer {answer!r} for {key} is not understood; write {HOW[kind]}."
         ) from error
     if choices and value not in choices:
         raise BadInput(f"The answer {answer!r} for {key} is none; choose {', '.join(choices)}.")
@@ -240,7 +240,8 @@ _PARSERS: dict[Kind, Any] = {
     "intensity": _intensity,
     "yes": _yes,
 }
-_HOW: dict[Kind, str] = {
+#: What an answer of each kind looks like.
+HOW: dict[Kind, str] = {
     "text": "a word",
     "choice": "one of the choices",
     "number": "a number",

@@ -116,6 +116,7 @@ class AutomaticView(QWidget):
         self.manage = button(
             "Models …", "Download, add, verify and remove models", self.models_asked
         )
+        self.manage.setMinimumWidth(self.manage.fontMetrics().horizontalAdvance("Models …") + 14)
         models.addWidget(self.manage)
         self.device = narrow(QComboBox())
         self.device.setToolTip("Where the model runs; auto takes a GPU where there is one")
@@ -131,22 +132,22 @@ class AutomaticView(QWidget):
         self.uncertainty.setToolTip("A layer too: 0 where the model is sure, 1 where it guesses")
         self.probabilities = QCheckBox("probabilities")
         self.probabilities.setToolTip("A layer for each structure; takes much memory")
-        self.into_session = QCheckBox("add to the objects of the prompt panel")
+        self.into_session = QCheckBox("add to prompt panel")
         self.into_session.setToolTip(
-            "Takes voxels only where no object is yet; can be undone there"
+            "Organs become objects there too, where no object is yet; can be undone there"
         )
         self.table = QCheckBox("measures")
         self.table.setToolTip("When done, a table of volumes and intensities opens below the scan")
         self.table.setChecked(True)
-        row = QHBoxLayout()
-        row.setSpacing(4)
-        for box in (self.table, self.uncertainty, self.probabilities):
-            row.addWidget(box)
-        row.addStretch(1)
         self.run = button("Segment", "Find the organs of the whole scan", self.run_asked)
         self.run.setMinimumHeight(30)
-        column.addLayout(row)
-        column.addWidget(self.into_session)
+        for pair in ((self.uncertainty, self.probabilities), (self.table, self.into_session)):
+            row = QHBoxLayout()
+            row.setSpacing(4)
+            for box in pair:
+                row.addWidget(box)
+            row.addStretch(1)
+            column.addLayout(row)
         column.addWidget(self.run)
 
     def _list(self, column: QVBoxLayout) -> None:

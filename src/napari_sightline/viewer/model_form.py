@@ -13,15 +13,15 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QLabel,
     QLineEdit,
-    QPlainTextEdit,
     QScrollArea,
+    QTextEdit,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_sightline.errors import BadInput, SightlineError
 from napari_sightline.models.presets import PRESETS
-from napari_sightline.models.questions import FIELDS, Question, as_text, parse, question
+from napari_sightline.models.questions import FIELDS, HOW, Question, as_text, parse, question
 from napari_sightline.viewer.automatic_view import advice_style, wrapped
 
 if TYPE_CHECKING:
@@ -54,13 +54,13 @@ class ModelForm(QDialog):
         self.preset.activated.connect(self._on_preset)
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapAllRows)
         network = wrapped(QLabel(_network(draft)))
         form.addRow(network)
         if draft.presets:
             form.addRow(
-                "Is it one of these kinds? Their published facts are filled in.", self.preset
+                wrapped(QLabel("Is it one of these kinds? Their published facts are filled in."))
             )
+            form.addRow(self.preset)
         asked = list(draft.questions)
         open_keys = {one.key for one in asked}
         values = {"name": draft.name, **draft.values}
@@ -108,16 +108,20 @@ class ModelForm(QDialog):
         elif one.kind == "yes":
             field = QCheckBox("yes")
         elif one.kind == "labels":
-            field = QPlainTextEdit(one.value)
+            field = QTextEdit()  # napari's themes give a QPlainTextEdit no frame
+            field.setAcceptRichText(False)
+            field.setPlainText(one.value)
             field.setMaximumHeight(72)
         else:
             field = QLineEdit(one.value)
         text = one.text
         if one.found:
             text += f" ({one.found})" if len(one.found) < 160 else f" ({one.found[:157]}…)"
-        label = QLabel(text)
-        label.setWordWrap(True)
-        form.addRow(label, field)
+        if isinstance(field, QLineEdit | QTextEdit):
+            field.setPlaceholderText(HOW[one.kind])
+        # A row each: beside a field, a long question would be squeezed.
+        form.addRow(wrapped(QLabel(text)))
+        form.addRow(field)
         self.fields[one.key] = field
         self._given[one.key] = self.answer(one.key)
 
@@ -128,7 +132,7 @@ class ModelForm(QDialog):
             return str(field.currentData())
         if isinstance(field, QCheckBox):
             return "yes" if field.isChecked() else ""
-        return str(field.toPlainText() if isinstance(field, QPlainTextEdit) else field.text())
+        return str(field.toPlainText() if isinstance(field, QTextEdit) else field.text())
 
     def fill(self, key: str, text: str) -> None:
         """Write an answer into the form, as a user would."""
@@ -137,7 +141,7 @@ class ModelForm(QDialog):
             field.setCurrentIndex(field.findData(text))
         elif isinstance(field, QCheckBox):
             field.setChecked(text == "yes")
-        elif isinstance(field, QPlainTextEdit):
+        elif isinstance(field, QTextEdit):
             field.setPlainText(text)
         else:
             field.setText(text)
