@@ -103,6 +103,7 @@ class User:
         """Click on a voxel with the left button."""
         held = (modifier,) if modifier else ()
         robot.click(self.canvas, self.pixel(layer, voxel), *held)
+        robot.live(0.02)  # what is shown follows in the next turn of the event loop
         if wait:
             self.wait()
 

@@ -61,6 +61,7 @@ class KeyRing:
         self._actions = dict(actions)
         self._before: dict[str, Any] = {}
         self._lent: list[Any] = []
+        self._shared: list[tuple[Any, bool]] = []  # layers whose keys were bound, whether idle
         self._image: Any = None
         self.bound = False
 
@@ -102,8 +103,11 @@ class KeyRing:
         self._share()
 
     def _share(self) -> None:
-        for layer in self._lent:
-            idle = str(layer.mode) == "pan_zoom"
+        wanted = [(layer, str(layer.mode) == "pan_zoom") for layer in self._lent]
+        if wanted == self._shared:  # to bind all of them takes milliseconds
+            return
+        self._shared = wanted
+        for layer, idle in wanted:
             for key, action in self._actions.items():
                 if idle or key in (UNDO, REDO):
                     layer.bind_key(key, _call(action), overwrite=True)

@@ -25,7 +25,7 @@ from napari_sightline.viewer.state import Patch
 from napari_sightline.volume import Box3, Volume
 
 if TYPE_CHECKING:
-    from napari.layers import Image
+    from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
 _OPACITY = 0.5
@@ -77,27 +77,42 @@ def draw_patches(viewer: Viewer, case: Case, patches: Sequence[Patch]) -> None:
     volume, image = case.volume, case.image
     if volume is None or image is None:
         return
-    seen = False
     for patch in patches:
         if patch.fresh is not None:
             _new_labels(viewer, case, patch.fresh)
             continue
         shown = voxels(case.labels, volume)
-        if shown is not None:
+        if shown is not None and case.labels is not None:
             shown[patch.box] = patch.values
-            seen |= _on_screen(viewer, image, patch.box)
-    if seen and case.labels is not None:
-        # The slice alone: bounds stay, and nobody waits for a new thumbnail.
-        case.labels.refresh(extent=False, thumbnail=False, highlight=False)
+            _repaint(viewer, image, case.labels, shown, patch.box)
 
 
-def _on_screen(viewer: Viewer, image: Image, box: Box3) -> bool:
-    """Whether some of a box lies in the slice that is shown."""
+def _repaint(viewer: Viewer, image: Image, layer: Labels, shown: Array, box: Box3) -> None:
+    """Bring a box of the labels to the screen: what of it is seen, and nothing else.
+
+    Parameters
+    ----------
+    shown : numpy.ndarray
+        The layer's voxels on three axes.
+    """
     dims = viewer.dims
-    if dims.ndisplay != 2:
-        return True
-    axis, shown = slice_at(image, dims.point, dims.order, dims.units)
-    return bool(box[axis].start <= shown < box[axis].stop)
+    part, flat = list(box), dims.ndisplay == 2
+    if flat:
+        axis, at = slice_at(image, dims.point, dims.order, dims.units)
+        if not box[axis].start <= at < box[axis].stop:
+            return
+        part[axis] = slice(at, at + 1)
+    axes = [a - (dims.ndim - 3) for a in dims.displayed]
+    outlined = flat and layer.contour  # an outline depends on what lies beside the box
+    if outlined or layer_axes(image) == 2 or min(axes) < 0 or not layer.loaded:
+        # The slice alone: bounds stay, and nobody waits for a new thumbnail.
+        layer.refresh(extent=False, thumbnail=False, highlight=False)
+    elif layer.visible:
+        # As napari's brush does it; of a rendered volume all would be sent anew otherwise.
+        rest = [a for a in range(3) if a not in axes]
+        values = shown[tuple(part)].transpose(*rest, *axes)
+        values = values.reshape(values.shape[len(rest) :])
+        layer.events.labels_update(data=values, offset=[part[a].start for a in axes])
 
 
 def stroke_of(layer: Any, atoms: Sequence[Any], volume: Volume) -> Stroke | None:

@@ -6,7 +6,7 @@ Clicks are edged in the object's colour, positive lines have it, negative ones a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -35,11 +35,13 @@ _LINE_PIXELS = 2.5
 #: How strongly a prompt is drawn so many slices away from its own; farther away not at all.
 FAINT = {0: 1.0, 1: 0.5, 2: 0.25}
 _MARKED: Colour = (255, 255, 255)
+#: Where a layer keeps what it was last asked to show.
+_ASKED = "sightline-asked"
 
 Path = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Line:
     """Piece of a prompt on the shown slice: two ends in voxels, and how strongly it is drawn."""
 
@@ -149,7 +151,8 @@ def draw(
     Parameters
     ----------
     prompts : sequence
-        In voxels of the volume; the last `waiting` are still being computed and drawn paler.
+        In voxels of the volume; of the last, `waiting` are not answered yet: the first of these
+        is being computed, those behind it are drawn paler.
     marked : int, optional
         Which of them is marked.
     sketch : Prompt, optional
@@ -165,7 +168,8 @@ def draw(
     if (case.points is None and every) or (case.lines is None and lined):
         begin(viewer, case, lined)
     axis, shown = _slice(viewer, image)
-    strength = [1.0] * (len(prompts) - waiting) + [0.5] * waiting
+    queued = max(0, waiting - 1)
+    strength = [1.0] * (len(prompts) - queued) + [0.5] * queued
     _draw_points(viewer, case, image, prompts, strength, marked, axis, shown)
     _draw_lines(viewer, case, image, prompts, strength, marked, sketch, ghost, axis, shown)
 
@@ -199,6 +203,11 @@ def _draw_points(
     layer = case.points
     if layer is None:
         return
+    edge = object_colour(case)
+    asked = (*prompts, *strength, marked, axis, shown, edge, float(layer.scale[-1]))
+    if layer.metadata.get(_ASKED) == asked:
+        return
+    layer.metadata[_ASKED] = asked
     found = [(k, p) for k, p in enumerate(prompts) if isinstance(p, Point)]
     positions = np.array([p.position for _, p in found], float).reshape(-1, 3)
     alpha = np.array([strength[k] for k, _ in found], float)
@@ -208,28 +217,48 @@ def _draw_points(
         near = away <= max(FAINT)
         positions[near, axis] = shown
     signs = [p.positive for _, p in found]
-    edge = object_colour(case)
     edges = [_MARKED if k == marked else edge for k, _ in found]
-    look = (positions.tolist(), alpha.tolist(), signs, edges)
-    if layer.metadata.get(KEY) == look:
+    pairs = list(zip(signs, alpha, strict=True))
+    look: dict[str, Any] = {
+        "data": points_on(image, positions),
+        "symbol": ["disc" if sign else "x" for sign in signs],
+        "size": _click_size(case.volume, layer) * (0.5 + 0.5 * alpha),
+        # Round a cross a border is a blot.
+        "border_width": [
+            0.2 if sign or colour == _MARKED else 0.0
+            for sign, colour in zip(signs, edges, strict=True)
+        ],
+        "face_color": _rgba(unit(POSITIVE if s else NEGATIVE, a) for s, a in pairs),
+        "border_color": _rgba(unit(e, a) for e, a in zip(edges, alpha, strict=True)),
+    }
+    _change(layer, look)
+
+
+def _change(layer: Any, look: dict[str, Any]) -> None:
+    """Give a layer what differs from what it was given last, and draw it once."""
+    before = layer.metadata.get(KEY, {})
+    if before and all(_same(value, before[name]) for name, value in look.items()):
         return
     layer.metadata[KEY] = look
-    # napari uploads the points again after each of these: once is enough.
+    shown = layer.visible
     with layer.events.blocker_all():
-        layer.data = points_on(image, positions)
-        if found:
-            layer.symbol = ["disc" if sign else "x" for sign in signs]
-            layer.size = _click_size(case.volume, layer) * (0.5 + 0.5 * alpha)
-            pairs = list(zip(signs, alpha, strict=True))
-            layer.face_color = np.array([unit(POSITIVE if s else NEGATIVE, a) for s, a in pairs])
-            # Round a cross a border is a blot.
-            layer.border_width = [
-                0.2 if sign or edge == _MARKED else 0.0
-                for sign, edge in zip(signs, edges, strict=True)
-            ]
-            layer.border_color = np.array([unit(e, a) for e, a in zip(edges, alpha, strict=True)])
-        layer.selected_data = set()
-    layer.refresh(extent=False, thumbnail=False)
+        # napari draws a layer again after each change: not one that is hidden.
+        layer.visible = False
+        if not before or not _same(look["data"], before["data"]):
+            layer.data = look["data"]
+        layer.symbol = look["symbol"]
+        for name in ("size", "border_width", "face_color", "border_color"):
+            getattr(layer, name)[:] = look[name]
+        layer.visible = shown
+    layer.refresh(extent=False, thumbnail=False, highlight=False)
+
+
+def _rgba(colours: Iterable[tuple[float, ...]]) -> Array:
+    return np.array(list(colours), np.float32).reshape(-1, 4)
+
+
+def _same(first: Any, second: Any) -> bool:
+    return len(first) == len(second) and bool(np.array_equal(first, second))
 
 
 def _draw_lines(
@@ -249,7 +278,11 @@ def _draw_lines(
         return
     lines: list[Line] = []
     colours: list[tuple[float, float, float, float]] = []
-    own = object_colour(case)
+    own, width = object_colour(case), line_width(viewer, layer)
+    asked = (*prompts, *strength, marked, sketch, *ghost, axis, shown, own, width)
+    if layer.metadata.get(_ASKED) == asked:
+        return
+    layer.metadata[_ASKED] = asked
     drawn = [(p, strength[k], k == marked) for k, p in enumerate(prompts)]
     if sketch is not None:
         drawn.append((sketch, 1.0, False))
@@ -260,7 +293,6 @@ def _draw_lines(
             colours.append(unit(_MARKED if is_marked else colour, weight * line.strength))
     lines += ghost
     colours += [unit(own, line.strength) for line in ghost]
-    width = line_width(viewer, layer)
     ends = [(line.start.tolist(), line.end.tolist()) for line in lines]
     look = (ends, colours, round(width, 4))
     if layer.metadata.get(KEY) == look:
@@ -268,11 +300,14 @@ def _draw_lines(
     layer.metadata[KEY] = look
     starts = points_on(image, np.array([e[0] for e in ends], float).reshape(-1, 3))
     stops = points_on(image, np.array([e[1] for e in ends], float).reshape(-1, 3))
+    seen = layer.visible
     with layer.events.blocker_all():
+        layer.visible = False
         layer.data = np.stack([starts, stops - starts], axis=1)
         if colours:
             layer.edge_color = np.array(colours)
         layer.edge_width = width
+        layer.visible = seen
     layer.refresh(extent=False, thumbnail=False)
 
 

@@ -111,6 +111,11 @@ class PromptPanel(QWidget):
         self._settled.setSingleShot(True)
         self._settled.setInterval(0)
         self._settled.timeout.connect(self._on_settled)
+        # A click changes many things at once: show them together, once.
+        self._due = QTimer(self)
+        self._due.setSingleShot(True)
+        self._due.setInterval(0)
+        self._due.timeout.connect(self._refresh)
         self._connect()
         self.wake()
 
@@ -129,7 +134,7 @@ class PromptPanel(QWidget):
         view.keys_asked.connect(self.show_keys)
         self._ask_keys.activated.connect(self.show_keys)
         view.look.clicking_chosen.connect(self._on_clicking)
-        control.changed.connect(self._refresh)
+        control.changed.connect(self._due.start)
         control.computed.connect(self._on_computed)
         control.told.connect(self._tell)
         control.saved.connect(self._on_saved)
@@ -383,7 +388,7 @@ class PromptPanel(QWidget):
     def _on_computed(self, outcome: Outcome) -> None:
         self._alarm = ""
         self._timing = timing(outcome) or self._timing
-        self._refresh()
+        self._due.start()
 
     def _on_saved(self, path: Path) -> None:
         show_info(f"Saved {path.name}.")
