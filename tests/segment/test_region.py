@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_sightline.segment.region import Region, plan
+from napari_sightline.segment.region import Region, _weights, plan
 
 SIDE = st.integers(1, 300)
 MM = st.floats(0.3, 6.0)
@@ -69,6 +69,38 @@ def test_integers_and_views_are_read_as_they_are() -> None:
     np.testing.assert_array_equal(
         turned, region.extract(np.ascontiguousarray(data.transpose(2, 1, 0)[::-1]), 0)
     )
+
+
+@given(
+    st.tuples(*[st.integers(1, 60)] * 3),
+    st.tuples(*[st.integers(1, 40)] * 3),
+    st.tuples(*[st.floats(0.2, 5)] * 3),
+    st.tuples(*[st.floats(-10, 30)] * 3),
+    st.integers(0, 9),
+)
+def test_bands_leave_out_nothing_but_zeros(
+    size: tuple[int, int, int],
+    shape: tuple[int, int, int],
+    step: tuple[float, float, float],
+    origin: tuple[float, float, float],
+    seed: int,
+) -> None:
+    data = np.random.default_rng(seed).integers(-1000, 1000, size, dtype=np.int16)
+    region = Region(origin, step, shape, 1.0)
+    matrices = [_weights(*facts) for facts in zip(shape, size, origin, step, strict=True)]
+    expected = np.einsum("ai,bj,ck,ijk->abc", *matrices, data, optimize=True)
+    inside = [m.any(1) for m in matrices]
+    expected[~(inside[0][:, None, None] & inside[1][:, None] & inside[2])] = -7
+    np.testing.assert_allclose(region.extract(data, -7), expected, rtol=1e-4, atol=2e-3)
+    box = (slice(2, 31), slice(0, 3), slice(1, 40))
+    back = [
+        _weights(s.stop - s.start, n, (s.start - o) / d, 1 / d, clamp=True)
+        for s, n, o, d in zip(box, shape, origin, step, strict=True)
+    ]
+    grid = np.random.default_rng(seed).normal(0, 5, shape).astype(np.float32)
+    expected = np.einsum("ai,bj,ck,ijk->abc", *back, grid, optimize=True)
+    restored = np.concatenate([values for _, values in region.restore(grid, box)])
+    np.testing.assert_allclose(restored, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_averages_where_it_gets_coarser() -> None:
