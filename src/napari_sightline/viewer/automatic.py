@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_warning
-from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QMainWindow, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_sightline.errors import SightlineError
@@ -15,9 +15,10 @@ from napari_sightline.viewer.automatic_control import AutomaticControl, canonica
 from napari_sightline.viewer.automatic_handing import hand_over
 from napari_sightline.viewer.automatic_run import Order, offered, spec_of
 from napari_sightline.viewer.automatic_view import AutomaticView
-from napari_sightline.viewer.bridge import bare, frame, is_scan, source, widen_range
+from napari_sightline.viewer.bridge import frame, is_scan, source, widen_range
 from napari_sightline.viewer.case import devices
 from napari_sightline.viewer.colours import colours_of
+from napari_sightline.viewer.dock import DockPanel
 from napari_sightline.viewer.worker import Job
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from napari_sightline.viewer.model_manager import ModelManager
 
 
-class AutomaticPanel(QWidget):
+class AutomaticPanel(DockPanel):
     """Segment the organs of a whole scan.
 
     Parameters
@@ -37,8 +38,7 @@ class AutomaticPanel(QWidget):
     """
 
     def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._viewer = bare(viewer)
+        super().__init__(viewer, parent)
         self.control = AutomaticControl(self._viewer, self)
         self.view = AutomaticView(self)
         layout = QVBoxLayout(self)
@@ -52,15 +52,10 @@ class AutomaticPanel(QWidget):
         self.spec: SegmenterSpec | None = None
         self._fault, self._alarm = "", ""
         self._grave = False
-        self._docked = False
         self._into = False
-        self._settled = QTimer(self)
-        self._settled.setSingleShot(True)
-        self._settled.setInterval(0)
-        self._settled.timeout.connect(self._on_settled)
         self._connect()
         self.find_models()
-        self._on_layers()
+        self.wake()
 
     def _connect(self) -> None:
         view, control = self.view, self.control
@@ -79,28 +74,14 @@ class AutomaticPanel(QWidget):
         control.told.connect(self._tell)
         control.finished.connect(self._on_finished)
         control.worker.progressed.connect(self._on_progress)
-        events = self._viewer.layers.events
-        for event in (events.inserted, events.removed, events.reordered, events.renamed):
-            event.connect(self._on_layers)
+
+    def _listen(self) -> None:
         self._viewer.layers.selection.events.active.connect(self._on_active)
 
-    def event(self, event: QEvent | None) -> bool:
-        """Notice that napari took the panel out of its dock."""
-        done = bool(super().event(event))
-        if event is not None and event.type() == QEvent.Type.ParentChange:
-            if self.parentWidget() is not None:
-                self._docked = True
-            elif self._docked:
-                self.shut()
-        return done
-
-    def shut(self) -> None:
-        """Stop all work and listen no more; layers stay."""
-        self._docked = False
-        events = self._viewer.layers.events
-        for event in (events.inserted, events.removed, events.reordered, events.renamed):
-            event.disconnect(self._on_layers)
+    def _ignore(self) -> None:
         self._viewer.layers.selection.events.active.disconnect(self._on_active)
+
+    def _end(self) -> None:
         self.control.close()
 
     # ---- models
@@ -243,7 +224,7 @@ class AutomaticPanel(QWidget):
 
     def _on_layers(self, _: Any = None) -> None:
         self.control.check_layers()  # at once: no slab may reach a layer that is gone
-        self._settled.start()
+        super()._on_layers()
 
     def _on_settled(self) -> None:
         layers = self._viewer.layers

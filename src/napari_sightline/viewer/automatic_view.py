@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from qtpy.QtCore import QSize, Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
@@ -18,8 +17,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
     QLabel,
-    QProgressBar,
-    QPushButton,
     QSizePolicy,
     QTreeWidget,
     QTreeWidgetItem,
@@ -28,6 +25,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_sightline.anatomy import Colour
+from napari_sightline.viewer.buttons import button, list_in, narrow, wrapped
+from napari_sightline.viewer.status import Status
 from napari_sightline.viewer.wording import millilitres
 
 _VALUE = Qt.ItemDataRole.UserRole
@@ -60,7 +59,6 @@ class AutomaticView(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._alarm: bool | None = None
         self._organs: tuple[Organ, ...] = ()
         self.channels: list[QComboBox] = []
         self._channels: list[str] = []
@@ -68,7 +66,11 @@ class AutomaticView(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(8, 6, 8, 6)
         column.setSpacing(6)
-        self._top(column)
+        self.status = Status("Stop; nothing of this run is kept", self.cancel_asked)
+        self.advice, self.progress = self.status.advice, self.status.progress
+        self.cancel = self.status.cancel
+        self.show_advice, self.show_progress = self.status.show_advice, self.status.show_progress
+        column.addWidget(self.status)
         self._what(column)
         self._start(column)
         self._list(column)
@@ -76,26 +78,6 @@ class AutomaticView(QWidget):
         self.setMinimumWidth(270)
 
     # ---- parts, from top to bottom
-
-    def _top(self, column: QVBoxLayout) -> None:
-        self.advice = wrapped(QLabel())
-        self.advice.setObjectName("sightline-automatic-advice")
-        self.advice.setMinimumHeight(48)
-        self.progress = QProgressBar()
-        self.progress.setRange(0, 100)
-        self.progress.setFixedHeight(16)
-        self.cancel = button("Cancel", "Stop; nothing of this run is kept", self.cancel_asked)
-        self.cancel.setFixedHeight(20)
-        row = QHBoxLayout()
-        row.addWidget(self.progress, 1)
-        row.addWidget(self.cancel)
-        for widget in (self.progress, self.cancel):
-            policy = widget.sizePolicy()
-            policy.setRetainSizeWhenHidden(True)
-            widget.setSizePolicy(policy)
-            widget.hide()
-        column.addWidget(self.advice)
-        column.addLayout(row)
 
     def _what(self, column: QVBoxLayout) -> None:
         self.form = QFormLayout()
@@ -221,24 +203,9 @@ class AutomaticView(QWidget):
 
     # ---- what to show
 
-    def show_advice(self, text: str, alarm: bool = False) -> None:
-        """Say what to do next, or what went wrong."""
-        self.advice.setText(text)
-        if alarm != self._alarm:
-            self._alarm = alarm
-            self.advice.setStyleSheet(advice_style(alarm))
-
-    def show_progress(self, share: float | None, word: str = "") -> None:
-        """Show how far the run is; None hides it."""
-        for widget in (self.progress, self.cancel):
-            widget.setVisible(share is not None)
-        if share is not None:
-            self.progress.setValue(round(100 * share))
-            self.progress.setFormat(word)
-
     def show_images(self, names: Sequence[str], current: int) -> None:
         """List the images; -1 for none."""
-        fill(self.image, names, current)
+        list_in(self.image, names, current)
 
     def show_models(self, models: Sequence[tuple[str, str]], current: str) -> None:
         """List models as (name, text)."""
@@ -268,7 +235,7 @@ class AutomaticView(QWidget):
                 label.setText(channel)
             picked = self._picked.get(channel, "")
             known = list(names).index(picked) if picked in names else None
-            fill(box, names, guess(channel, index, names) if known is None else known)
+            list_in(box, names, guess(channel, index, names) if known is None else known)
 
     def _pick(self, index: int, name: str) -> None:
         if index < len(self._channels):
@@ -316,50 +283,6 @@ def guess(channel: str, index: int, names: Sequence[str]) -> int:
 
 
 # ---- pieces that the neighbouring panels share
-
-
-def advice_style(alarm: bool) -> str:
-    """Style of a sentence at the top of a panel."""
-    edge = "#e0533d" if alarm else "#4aa3df"
-    return (
-        f"QLabel {{ border: 0; border-left: 4px solid {edge}; padding: 2px 2px 2px 8px;"
-        " font-size: 11pt; }"
-    )
-
-
-def wrapped(label: QLabel) -> QLabel:
-    """Let a label be as high as its text needs and no wider than its panel."""
-    label.setWordWrap(True)
-    label.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
-    policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
-    policy.setHeightForWidth(True)
-    label.setSizePolicy(policy)
-    return label
-
-
-def narrow(box: QComboBox) -> QComboBox:
-    """Let a long name not widen the panel."""
-    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    box.setMinimumContentsLength(8)
-    return box
-
-
-def fill(box: QComboBox, names: Sequence[str], current: int) -> None:
-    """List names in a box and mark one."""
-    if [box.itemText(i) for i in range(box.count())] != list(names):
-        box.clear()
-        box.addItems(list(names))
-    box.setCurrentIndex(current)
-    box.setEnabled(bool(names))
-
-
-def button(text: str, tip: str, wanted: Any) -> QPushButton:
-    """Button that emits a signal, or calls something, without arguments."""
-    made = QPushButton(text)
-    made.setToolTip(tip)
-    made.setMinimumWidth(20)
-    made.clicked.connect(lambda: wanted.emit() if hasattr(wanted, "emit") else wanted())
-    return made
 
 
 def swatch(colour: Colour) -> QIcon:

@@ -1,18 +1,20 @@
-"""Buttons and boxes as all parts of the panel make them."""
+"""Buttons, boxes and labels as all panels make them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from qtpy.QtWidgets import QComboBox, QPushButton
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QSizePolicy
 
 
-def button(text: str, tip: str, signal: Any) -> QPushButton:
-    """Button that emits a signal without arguments."""
+def button(text: str, tip: str, wanted: Any) -> QPushButton:
+    """Button that emits a signal, or calls something, without arguments."""
     made = QPushButton(text)
     made.setToolTip(tip)
     made.setMinimumWidth(20)
-    made.clicked.connect(lambda: signal.emit())
+    made.clicked.connect(lambda: wanted.emit() if hasattr(wanted, "emit") else wanted())
     return made
 
 
@@ -32,9 +34,19 @@ def narrow(box: QComboBox) -> QComboBox:
     return box
 
 
-def list_in(box: QComboBox, names: list[str], current: int) -> None:
+def wrapped(label: QLabel) -> QLabel:
+    """Let a label be as high as its text needs and no wider than its panel."""
+    label.setWordWrap(True)
+    label.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+    policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+    policy.setHeightForWidth(True)
+    label.setSizePolicy(policy)
+    return label
+
+
+def list_in(box: QComboBox, names: Sequence[str], current: int) -> None:
     """Fill a box where its names are others, and mark one."""
-    if [box.itemText(i) for i in range(box.count())] != names:
+    if [box.itemText(i) for i in range(box.count())] != list(names):
         box.clear()
         box.addItems(names)
     box.setCurrentIndex(current)

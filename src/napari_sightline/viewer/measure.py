@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Labels
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtCore import QEvent, QModelIndex, Qt, QTimer
+from qtpy.QtCore import QModelIndex, Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -23,11 +23,13 @@ from qtpy.QtWidgets import (
 from napari_sightline.errors import BadInput, SightlineError
 from napari_sightline.segment.measure import Measure, measure, write_csv
 from napari_sightline.viewer.automatic_control import canonical, names_in
-from napari_sightline.viewer.automatic_view import advice_style, button, fill, narrow, wrapped
 from napari_sightline.viewer.bridge import bare, grid_like, is_scan, source
+from napari_sightline.viewer.buttons import button, list_in, narrow, wrapped
 from napari_sightline.viewer.colours import colour_of, colours_of
+from napari_sightline.viewer.dock import DockPanel
 from napari_sightline.viewer.label_digest import Digest
 from napari_sightline.viewer.measure_table import MeasureModel, sortable
+from napari_sightline.viewer.status import advice_style
 from napari_sightline.viewer.worker import Job, Worker
 from napari_sightline.volume import Volume
 
@@ -39,7 +41,7 @@ _PAUSE = 500
 _READING = "Measuring …"
 
 
-class MeasurePanel(QWidget):
+class MeasurePanel(DockPanel):
     """Table of measures of a labels layer on an image.
 
     Parameters
@@ -49,8 +51,7 @@ class MeasurePanel(QWidget):
     """
 
     def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._viewer = bare(viewer)
+        super().__init__(viewer, parent)
         self.worker = Worker(self)
         self.rows: list[Measure] = []
         self._labels: Any = None
@@ -60,19 +61,12 @@ class MeasurePanel(QWidget):
         self._measured: tuple[Any, Any, Digest, Volume] | None = None
         self._job: Job[Any] | None = None
         self._alarm = ""
-        self._docked = False
         self._build()
         self._pause = QTimer(self)
         self._pause.setSingleShot(True)
         self._pause.setInterval(_PAUSE)
         self._pause.timeout.connect(self.renew)
-        self._settled = QTimer(self)
-        self._settled.setSingleShot(True)
-        self._settled.setInterval(0)
-        self._settled.timeout.connect(self._on_settled)
-        events = self._viewer.layers.events
-        for event in (events.inserted, events.removed, events.reordered, events.renamed):
-            event.connect(self._on_layers)
+        self.wake()
         self._on_settled()
 
     def _build(self) -> None:
@@ -116,22 +110,7 @@ class MeasurePanel(QWidget):
         column.addWidget(self.table, 1)
         self.setMinimumWidth(270)
 
-    def event(self, event: QEvent | None) -> bool:
-        """Notice that napari took the panel out of its dock."""
-        done = bool(super().event(event))
-        if event is not None and event.type() == QEvent.Type.ParentChange:
-            if self.parentWidget() is not None:
-                self._docked = True
-            elif self._docked:
-                self.shut()
-        return done
-
-    def shut(self) -> None:
-        """Listen no more."""
-        self._docked = False
-        events = self._viewer.layers.events
-        for event in (events.inserted, events.removed, events.reordered, events.renamed):
-            event.disconnect(self._on_layers)
+    def _end(self) -> None:
         self._pause.stop()
         self._follow(None)
         self.worker.stop()
@@ -167,9 +146,6 @@ class MeasurePanel(QWidget):
 
     def _on_edit(self, _: Any = None) -> None:
         self._pause.start()
-
-    def _on_layers(self, _: Any = None) -> None:
-        self._settled.start()
 
     def _on_settled(self) -> None:
         layers = self._viewer.layers
@@ -332,9 +308,9 @@ class MeasurePanel(QWidget):
     def _refresh(self) -> None:
         layers, images = self._layers, self._images
         here = layers.index(self._labels) if self._labels in layers else -1
-        fill(self.labels_box, [one.name for one in layers], here)
+        list_in(self.labels_box, [one.name for one in layers], here)
         here = images.index(self._image) if self._image in images else -1
-        fill(self.image_box, [one.name for one in images], here)
+        list_in(self.image_box, [one.name for one in images], here)
         self.save.setEnabled(bool(self.rows))
         self.advice.setText(self._alarm or self._say())
         self.advice.setStyleSheet(advice_style(bool(self._alarm)))

@@ -22,7 +22,8 @@ from qtpy.QtWidgets import (
 from napari_sightline.errors import BadInput, SightlineError
 from napari_sightline.models.presets import PRESETS
 from napari_sightline.models.questions import FIELDS, HOW, Question, as_text, parse, question
-from napari_sightline.viewer.automatic_view import advice_style, wrapped
+from napari_sightline.viewer.buttons import wrapped
+from napari_sightline.viewer.status import advice_style
 
 if TYPE_CHECKING:
     from napari_sightline.models.importing import Draft

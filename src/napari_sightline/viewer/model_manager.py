@@ -26,8 +26,9 @@ from qtpy.QtWidgets import (
 from napari_sightline.errors import Cancelled, SightlineError
 from napari_sightline.models import catalog, store
 from napari_sightline.models.catalog import Entry
-from napari_sightline.viewer.automatic_view import advice_style, button, wrapped
+from napari_sightline.viewer.buttons import button, wrapped
 from napari_sightline.viewer.model_form import ModelForm
+from napari_sightline.viewer.status import advice_style
 from napari_sightline.viewer.worker import Job, Worker
 
 if TYPE_CHECKING:
