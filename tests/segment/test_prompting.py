@@ -11,7 +11,7 @@ from segment_fakes import Bright, Growing, begin, brick, whole
 
 from napari_sightline.errors import BadInput, Cancelled
 from napari_sightline.prompts import Box, Lasso, MaskPrompt, Point, Prompt, Scribble
-from napari_sightline.segment.interactive import Session
+from napari_sightline.segment.interactive import Glimpse, Session
 from napari_sightline.segment.region import plan
 from napari_sightline.segment.tokens import prompt_tokens, solid
 from napari_sightline.volume import Volume
@@ -340,3 +340,65 @@ def test_another_model_goes_on_from_the_mask() -> None:
     session.undo()
     session.undo()
     assert not session.label_image().any()
+
+
+WIDE = ((500, 60, 60), (20, 25, 25), (470, 35, 35))
+TINY = ((300, 300, 300), (100, 110, 120), (106, 116, 126))
+
+
+@pytest.mark.parametrize(("scan", "place"), [(WIDE, (240, 30, 30)), (TINY, (103, 113, 123))])
+def test_a_first_look_is_told_before_a_wider_or_closer_one(
+    scan: tuple[tuple[int, int, int], ...], place: tuple[int, int, int]
+) -> None:
+    data, _ = brick(*scan)
+    plain, watched = begin(data), begin(data)
+    wanted = plain.add(Point(place))
+    seen: list[tuple[Glimpse, np.ndarray, int]] = []
+
+    def early(glimpse: Glimpse) -> None:
+        assert isinstance(watched.model, Bright)
+        seen.append((glimpse, watched.label_image(), len(watched.model.decoded)))
+
+    found = watched.add(Point(place), early=early)
+    # What comes of it does not depend on who watched.
+    assert np.array_equal(found.mask, wanted.mask) and found.box == wanted.box
+    ((glimpse, labels, looks),) = seen
+    assert looks == 1 and isinstance(watched.model, Bright) and len(watched.model.decoded) > 1
+    assert not labels.any()  # the session was as before
+    ((box, painted),) = glimpse.painted
+    once = begin(data).preview(Point(place), read=True)
+    assert once is not None and once.box == box
+    assert np.array_equal(painted == glimpse.object_id, once.mask)
+    assert glimpse.quality == once.quality
+
+
+def test_no_first_look_is_told_where_one_is_enough() -> None:
+    data, _ = brick(*BRICK)
+    session = begin(data)
+    seen: list[Glimpse] = []
+    session.add(Point((20, 20, 20)), early=seen.append)
+    session.add(Point((20, 22, 20)), early=seen.append)
+    session.add(MaskPrompt(np.ones((2, 2, 2), bool), (0, 0, 0)), early=seen.append)
+    assert seen == []
+
+
+def test_a_step_cancelled_after_its_first_look_leaves_nothing() -> None:
+    data, _ = brick(*TINY)
+    session = begin(data)
+    seen: list[Glimpse] = []
+    with pytest.raises(Cancelled):
+        session.add(Point((103, 113, 123)), None, lambda: bool(seen), seen.append)
+    assert len(seen) == 1
+    assert not session.can_undo and not session.label_image().any()
+
+
+def test_a_first_look_leaves_accepted_objects_alone() -> None:
+    data, _ = brick(*WIDE)
+    session = begin(data)
+    session.add(MaskPrompt(np.ones((30, 5, 10), bool), (230, 25, 25)))
+    session.accept("middle")
+    seen: list[Glimpse] = []
+    session.add(Point((240, 32, 30)), early=seen.append)
+    ((box, painted),) = seen[0].painted
+    assert (session.labels[box] == 1).any()
+    assert np.array_equal(painted == 1, session.labels[box] == 1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import sys
 import threading
 import weakref
 from typing import Any
@@ -108,3 +110,38 @@ def test_apart_returns_and_raises(qtbot: Any) -> None:
     assert apart(threading.current_thread) is not threading.main_thread()
     with pytest.raises(ZeroDivisionError):
         apart(lambda: 1 / 0)
+
+
+def test_work_tells_before_it_is_done_unless_cancelled(worker: Worker, qtbot: Any) -> None:
+    heard: list[Any] = []
+    going = threading.Event()
+
+    def work(job: Job[str]) -> str:
+        job.tell(1)
+        going.wait(10)
+        job.tell(2)
+        return "done"
+
+    job = Job(work, heard.append)
+    job.partly = heard.append
+    worker.submit(job)
+    qtbot.waitUntil(lambda: heard == [1])
+    job.cancel()
+    going.set()
+    qtbot.waitUntil(lambda: heard == [1, "done"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux knows a niceness of threads")
+def test_the_window_goes_first(worker: Worker, qtbot: Any) -> None:
+    heard: list[int] = []
+    worker.submit(Job(lambda _: os.getpriority(os.PRIO_PROCESS, 0), heard.append))
+    qtbot.waitUntil(lambda: len(heard) == 1)
+    assert heard[0] > os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def test_a_pause_ends_with_a_cancel(worker: Worker, qtbot: Any) -> None:
+    heard: list[bool] = []
+    job = worker.submit(Job(lambda job: job.pause(60), heard.append))
+    worker.submit(Job(lambda job: job.pause(0.01), heard.append))
+    job.cancel()
+    qtbot.waitUntil(lambda: heard == [True, False])

@@ -10,9 +10,25 @@ from napari_sightline.segment.editing import EditCalls
 from napari_sightline.segment.keeping import KeepCalls
 from napari_sightline.segment.managing import ObjectCalls
 from napari_sightline.segment.predict import Tap
-from napari_sightline.segment.update import CancelFn, Candidate, MaskUpdate, ProgressFn
+from napari_sightline.segment.update import (
+    CancelFn,
+    Candidate,
+    EarlyFn,
+    Glimpse,
+    MaskUpdate,
+    ProgressFn,
+)
 
-__all__ = ["CancelFn", "Candidate", "MaskUpdate", "ProgressFn", "Session", "Tap"]
+__all__ = [
+    "CancelFn",
+    "Candidate",
+    "EarlyFn",
+    "Glimpse",
+    "MaskUpdate",
+    "ProgressFn",
+    "Session",
+    "Tap",
+]
 
 
 class Session(EditCalls, ObjectCalls, KeepCalls):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -58,7 +59,8 @@ class Tap(Protocol):
 class Around:
     """What a step must respect and whom it reports to.
 
-    ``scene`` and ``labels`` say which voxels are closed; ``number`` is the object being segmented.
+    ``scene`` and ``labels`` say which voxels are closed; ``number`` is the object being segmented;
+    ``early`` hears of a first answer where the model is to look again.
     """
 
     scene: Scene
@@ -66,6 +68,7 @@ class Around:
     number: int
     progress: ProgressFn | None = None
     cancel: CancelFn | None = None
+    early: Callable[[Step], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -166,12 +169,20 @@ class Predictor:
         def decode(where: Region, prior: np.ndarray | None) -> Decoded:
             return self._decode(where, shown, prior, around, heard=tries > 0)
 
-        found = scale.settle(volume, region, previous, shown, decode, tries)
+        def finish(found: scale.Found) -> Answer:
+            heeded = heed(found.logits, found.region, held, alone=not edited)
+            return self._finish(Step(acts, quality=found.quality), found.region, heeded, around)
+
+        def glimpse(found: scale.Found) -> None:
+            check(around.cancel)
+            assert around.early is not None
+            around.early(finish(found).step)
+
+        early = glimpse if around.early is not None else None
+        found = scale.settle(volume, region, previous, shown, decode, tries, early)
         check(around.cancel)
         options: tuple[Option, ...] = ()
-        step = Step(acts, quality=found.quality)
-        heeded = heed(found.logits, found.region, held, alone=not edited)
-        answer = self._finish(step, found.region, heeded, around)
+        answer = finish(found)
         if len(found.candidates) and answer.step.logits is not None and tries:
             others = [
                 Option(PackedLogits.of(found.region, logits), float(quality))

@@ -17,6 +17,8 @@ from napari_sightline.segment.state import Option, Step
 from napari_sightline.segment.update import (
     CancelFn,
     Candidate,
+    EarlyFn,
+    Glimpse,
     MaskUpdate,
     ProgressFn,
     check,
@@ -38,7 +40,11 @@ class PromptCalls(SessionCore):
         self._offered: tuple[tuple[Option, ...], int, tuple[Candidate, ...]] | None = None
 
     def add(
-        self, prompt: Prompt, progress: ProgressFn | None = None, cancel: CancelFn | None = None
+        self,
+        prompt: Prompt,
+        progress: ProgressFn | None = None,
+        cancel: CancelFn | None = None,
+        early: EarlyFn | None = None,
     ) -> MaskUpdate:
         """Add a prompt to the current object and segment it anew.
 
@@ -52,6 +58,9 @@ class PromptCalls(SessionCore):
             Called with a share, 0 .. 1, and a word.
         cancel : callable, optional
             Asked between the parts of the work; True stops it.
+        early : callable, optional
+            Called with a `Glimpse` where the model is to look again, wider or closer, which takes
+            longer: something to show meanwhile. At most once.
 
         Returns
         -------
@@ -69,7 +78,7 @@ class PromptCalls(SessionCore):
         """
         with self._lock:
             acts = (*self.current.step.acts, self._checked(prompt))
-            return self._become(acts, progress, cancel)
+            return self._become(acts, progress, cancel, early)
 
     def replace_prompt(
         self,
@@ -267,7 +276,11 @@ class PromptCalls(SessionCore):
         return places[index]
 
     def _become(
-        self, acts: tuple[Act, ...], progress: ProgressFn | None, cancel: CancelFn | None
+        self,
+        acts: tuple[Act, ...],
+        progress: ProgressFn | None,
+        cancel: CancelFn | None,
+        early: EarlyFn | None = None,
     ) -> MaskUpdate:
         """Make the current object what comes of some acts, done in order."""
         started, item = time.perf_counter(), self.current
@@ -277,11 +290,20 @@ class PromptCalls(SessionCore):
             self.load(progress)
         done, step = self._remembered(item.step, acts)
         answer, around = Answer(step), self._around(item.id, progress, cancel)
-        for act in acts[done:]:
+        for number, act in enumerate(acts[done:], done + 1):
+            if early is not None and number == len(acts):
+                around = replace(around, early=lambda first: early(self._glimpse(first)))
             answer = self._do(answer.step, act, around)
             self._remember(answer.step)
         tell(progress, 1.0, "done")
         return self._take(answer, started, cancel)
+
+    def _glimpse(self, step: Step) -> Glimpse:
+        """Paint what the current object would be with a step that is not done yet."""
+        box = self.current.step.mask.xor(step.mask).box
+        after = self._scene.changed(None, step=step)
+        painted = () if box is None else ((box, self._labels.paint(box, after)),)
+        return Glimpse(self.current.id, step.quality, painted)
 
     def _do(self, before: Step, act: Act, around: Around) -> Answer:
         """Do one act to an object."""

@@ -124,6 +124,7 @@ def settle(
     prompts: tuple[Prompt, ...],
     decode: Callable[[Region, np.ndarray | None], Decoded],
     tries: int = TRIES,
+    early: Callable[[Found], None] | None = None,
 ) -> Found:
     """Decode, and look again wider or closer where the mask asks for it.
 
@@ -141,9 +142,11 @@ def settle(
         Runs the model on a region with the logits so far.
     tries : int
         How often it may look again.
+    early : callable, optional
+        Told what was found at first, before it looks again; not where it does not.
     """
     fresh = previous is None
-    found = _found(region, decode(region, previous))
+    found = first = _found(region, decode(region, previous))
     for _ in range(tries):
         box = tight(found.logits > 0)
         if box is None:
@@ -157,6 +160,8 @@ def settle(
             wider = grow(volume, found.region, touched)
             if wider == found.region:
                 break
+            if early is not None and found is first:
+                early(first)
             prior = None if fresh else move_logits(found.logits, found.region, wider)
             found = _found(wider, decode(wider, prior))
         elif fresh and longest < SMALL and found.region.spacing > 1.2 * finest(volume):
@@ -166,6 +171,8 @@ def settle(
             places = np.array([corner for p in prompts for corner in p.bounds])
             if closer == found.region or not closer.holds(places, volume.shape, MARGIN):
                 break
+            if early is not None and found is first:
+                early(first)
             second = _found(closer, decode(closer, None))
             if second.quality < found.quality - 0.05:
                 break

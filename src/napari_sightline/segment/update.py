@@ -61,6 +61,32 @@ class MaskUpdate:
 
 
 @dataclass(frozen=True)
+class Glimpse:
+    """What a prompt gave at first, while the model looks again, wider or closer.
+
+    Nothing of it is kept: the session is as it was until the step is done, and the step's mask does
+    not depend on whether anybody saw this.
+
+    Attributes
+    ----------
+    object_id : int
+        Whose mask it is.
+    quality : float
+        Predicted intersection over union, 0 .. 1.
+    painted : tuple of (box, numpy.ndarray)
+        Parts of the label image as they would be, as `Session.paint` gives them; the rest is as it
+        was.
+    """
+
+    object_id: int
+    quality: float
+    painted: tuple[tuple[Box3, np.ndarray], ...]
+
+
+EarlyFn = Callable[[Glimpse], None]
+
+
+@dataclass(frozen=True)
 class Candidate:
     """One of the masks that may be meant by a first prompt.
 

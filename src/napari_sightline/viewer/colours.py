@@ -8,7 +8,16 @@ from typing import Any
 from napari_sightline.anatomy import Colour
 from napari_sightline.io.legend import as_legend, colour_of
 
-__all__ = ["NEGATIVE", "POSITIVE", "colour_of", "colours_of", "label_colours", "unit"]
+__all__ = [
+    "NEGATIVE",
+    "POSITIVE",
+    "colour_map",
+    "colour_of",
+    "colour_table",
+    "colours_of",
+    "label_colours",
+    "unit",
+]
 
 _PALETTE = 31  # values without a name that have a colour of their own
 
@@ -23,19 +32,20 @@ def unit(colour: Colour, alpha: float = 1.0) -> tuple[float, float, float, float
     return r, g, b, alpha
 
 
-def label_colours(
+def colour_table(
     names: Mapping[int, str],
     own: Mapping[int, Colour] | None = None,
     hidden: Collection[int] = (),
-) -> Any:
-    """Colour map of a labels layer (napari ``DirectLabelColormap``).
+) -> dict[int | None, tuple[float, float, float, float]]:
+    """Colours of label values, 0 .. 1; None stands for all others.
 
     Values without a name have the small palette's colours as long as it lasts, then grey; `own`
     colours go before those of names, and `hidden` values have none.
     """
-    from napari.utils.colormaps import DirectLabelColormap
-
-    table: dict[int | None, Any] = {None: (0.6, 0.6, 0.6, 1.0), 0: (0.0, 0.0, 0.0, 0.0)}
+    table: dict[int | None, tuple[float, float, float, float]] = {
+        None: (0.6, 0.6, 0.6, 1.0),
+        0: (0.0, 0.0, 0.0, 0.0),
+    }
     for value in range(1, _PALETTE + 1):
         table[value] = unit(colour_of(value))
     legend = as_legend(names)
@@ -45,7 +55,23 @@ def label_colours(
         table[value] = unit(colour)
     for value in hidden:
         table[value] = unit(colour_of(value), 0.0)
-    return DirectLabelColormap(color_dict=table)
+    return table
+
+
+def label_colours(
+    names: Mapping[int, str],
+    own: Mapping[int, Colour] | None = None,
+    hidden: Collection[int] = (),
+) -> Any:
+    """Colour map of a labels layer (napari ``DirectLabelColormap``); see `colour_table`."""
+    return colour_map(colour_table(names, own, hidden))
+
+
+def colour_map(table: Mapping[int | None, tuple[float, float, float, float]]) -> Any:
+    """Make a napari ``DirectLabelColormap`` of a table of colours."""
+    from napari.utils.colormaps import DirectLabelColormap
+
+    return DirectLabelColormap(color_dict=dict(table))
 
 
 def colours_of(colormap: Any, names: Mapping[int, str]) -> dict[int, Colour]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, QTimer
 
 from napari_sightline.errors import BadInput, Cancelled, SightlineError
-from napari_sightline.segment.interactive import Session
+from napari_sightline.segment.interactive import Glimpse, Session
 from napari_sightline.viewer import layers as draw
 from napari_sightline.viewer.bridge import bare, frame, source
 from napari_sightline.viewer.case import Case, cases
@@ -88,6 +88,8 @@ class Controller(Requests):
     def _leave(self) -> None:
         """Let go of the present image: what was asked for on it is dropped."""
         case, self.case = self.case, None
+        if case is not None:
+            self.passing.take_back(case)
         self._marked, self._sketch, self.ghost = None, None, ()
         for job in self.worker.jobs:
             if job.kind != "save":
@@ -130,6 +132,14 @@ class Controller(Requests):
         self.worker.submit(job)
         return job
 
+    def _on_glimpse(self, case: Case, glimpse: Glimpse) -> None:
+        if case.image is None or case.image not in self._viewer.layers:
+            return
+        draw.begin(self._viewer, case)
+        if self.passing.show(case, glimpse):
+            self.glimpsed.emit()
+            self.changed.emit()
+
     def _failing(self, case: Case) -> Callable[[Exception], None]:
         return partial(self._fail, case)
 
@@ -146,6 +156,7 @@ class Controller(Requests):
 
     def _draw(self, case: Case, outcome: Outcome) -> None:
         """Put an outcome on the screen."""
+        self.passing.take_back(case)
         if case.session.model is not None:
             _models[self.model, case.device] = case.session.model
         before, case.state = case.state, outcome.state
@@ -166,6 +177,7 @@ class Controller(Requests):
 
     def _fail(self, case: Case, error: Exception) -> None:
         """Say what went wrong; the session is as it was."""
+        self.passing.take_back(case)
         self.draw_prompts()
         if isinstance(error, Cancelled):
             pass

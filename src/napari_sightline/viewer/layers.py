@@ -20,7 +20,7 @@ from napari_sightline.viewer.bridge import (
     slice_at,
 )
 from napari_sightline.viewer.case import Case, Stroke, voxels
-from napari_sightline.viewer.colours import label_colours
+from napari_sightline.viewer.colours import colour_map, colour_table
 from napari_sightline.viewer.state import Patch
 from napari_sightline.volume import Box3, Volume
 
@@ -81,10 +81,15 @@ def draw_patches(viewer: Viewer, case: Case, patches: Sequence[Patch]) -> None:
         if patch.fresh is not None:
             _new_labels(viewer, case, patch.fresh)
             continue
-        shown = voxels(case.labels, volume)
-        if shown is not None and case.labels is not None:
-            shown[patch.box] = patch.values
-            _repaint(viewer, image, case.labels, shown, patch.box)
+        paint(viewer, case, patch.box, patch.values)
+
+
+def paint(viewer: Viewer, case: Case, box: Box3, values: Array) -> None:
+    """Put values into a box of the labels layer, if there is one that fits."""
+    shown = voxels(case.labels, case.volume)
+    if shown is not None and case.labels is not None and case.image is not None:
+        shown[box] = values
+        _repaint(viewer, case.image, case.labels, shown, box)
 
 
 def _repaint(viewer: Viewer, image: Image, layer: Labels, shown: Array, box: Box3) -> None:
@@ -201,21 +206,21 @@ def dress(case: Case) -> None:
     kept["names"] = names
     hidden = tuple(row.id for row in case.state.rows if not row.visible)
     own = {row.id: row.colour for row in case.state.rows if row.colour is not None}
-    look = (typed, hidden, own)
-    if kept.get("coloured") != look:
-        kept["coloured"] = look
-        layer.colormap = label_colours(typed, own, hidden)
+    table = colour_table(typed, own, hidden)
+    if kept.get("coloured") != table:  # to set it costs ten milliseconds
+        kept["coloured"] = table
+        layer.colormap = colour_map(table)
     if layer.selected_label != case.state.current:
         layer.selected_label = case.state.current  # what a brush draws is the current object's
     ml = {row.id: round(row.ml, 2) for row in case.state.rows if row.ml > 0}
-    table = {
+    features = {
         "index": [0, *ml],
         "name": ["", *(names[i] for i in ml)],
         "mL": [0.0, *ml.values()],
     }
-    if kept.get("table") != table:
-        kept["table"] = table
-        layer.features = table
+    if kept.get("table") != features:
+        kept["table"] = features
+        layer.features = features
 
 
 def show_outlines(case: Case, on: bool) -> None:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from napari_sightline.viewer.tools_view import ToolsView
 
 
+#: Seconds that painting the mask takes, at most.
+_FIRST = 0.06
+
+
 class Offer(QObject):
     """Joins the row of candidates to the controller."""
 
@@ -67,12 +71,15 @@ class Offer(QObject):
         low, high = (float(v) for v in case.image.contrast_limits) if not case.image.rgb else (0, 1)
         colour, session = object_colour(case), case.session
 
-        def make(_: Job[tuple[Picture, ...]]) -> tuple[Picture, ...]:
+        def make(job: Job[tuple[Picture, ...]]) -> tuple[Picture, ...]:
+            # The mask is painted first; a further prompt makes pictures pointless.
+            if job.pause(_FIRST):
+                return ()
             return pictures(session, axis, (low, high), colour)
 
         def show(made: tuple[Picture, ...]) -> None:
-            if self._of == prompts:
+            if self._of == prompts and made:
                 self.pictures = made
                 self._control.changed.emit()
 
-        self._control.worker.submit(Job(make, show, kind="look"))
+        self._control.worker.submit(Job(make, show, kind="pictures"))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_sightline.viewer.view import PromptView
 
 #: How near to a prompt the pointer must be to take it, pixels.
-_REACH = 7.0
+REACH = 7.0
 #: Radius of a stroke on the screen, pixels.
 _STROKE = 4.0
 
@@ -155,7 +155,7 @@ class Pencil(QObject):
             return None
         axis, _ = slice_at(image, dims.point, dims.order, dims.units)
         place = self._voxel(case, gesture, gesture.position)
-        return hits.prompt_at(case.state.prompts, place, axis, self._pixels(case), _REACH)
+        return hits.prompt_at(case.state.prompts, place, axis, self._pixels(case), REACH)
 
     def _click_in_3d(self, case: Case, gesture: Gesture, positive: bool) -> None:
         image, volume = case.image, case.volume

@@ -429,6 +429,7 @@ class PromptPanel(QWidget):
             offered=len(self.offer.pictures),
             marked=control.marked is not None,
             waiting=waiting,
+            glimpsed=bool(control.passing),
             preparing=control.preparing,
             drawn=state is not None and state.drawn,
             clicks=len(state.prompts) if state is not None else 0,

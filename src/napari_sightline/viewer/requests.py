@@ -19,12 +19,13 @@ from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 from napari_sightline.errors import BadInput
 from napari_sightline.io import save
 from napari_sightline.prompts import Point, Prompt
-from napari_sightline.segment.interactive import MaskUpdate, Session
+from napari_sightline.segment.interactive import Glimpse, MaskUpdate, Session
 from napari_sightline.segment.state import SegmentObject
 from napari_sightline.viewer import layers as draw
 from napari_sightline.viewer import marks
 from napari_sightline.viewer.bridge import bare, voxel_at
 from napari_sightline.viewer.case import Act, Case
+from napari_sightline.viewer.passing import Passing
 from napari_sightline.viewer.state import Outcome
 from napari_sightline.viewer.worker import Job, Worker
 from napari_sightline.volume import Box3
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 #: Kinds of jobs that only look ahead, and of those that change objects.
-_AHEAD = ("prepare", "preview")
+_AHEAD = ("prepare", "preview", "pictures")
 STEPS = ("click", "step", "undo", "redo", "accept")
 
 
@@ -46,6 +47,8 @@ class Requests(QObject):
         Something that the panel shows has changed.
     computed(Outcome)
         A step of the session was computed and drawn.
+    glimpsed
+        A first answer was drawn, while the model looks again, wider or closer.
     told(str, bool)
         A sentence for the user, and whether it is an error.
     saved(Path)
@@ -54,6 +57,7 @@ class Requests(QObject):
 
     changed = Signal()
     computed = Signal(object)
+    glimpsed = Signal()
     told = Signal(str, bool)
     saved = Signal(object)
 
@@ -68,6 +72,7 @@ class Requests(QObject):
         self._sketch: Prompt | None = None
         self._instead: int | None = None
         self.ghost: tuple[marks.Line, ...] = ()  # outline of a preview
+        self.passing = Passing(self._viewer)
         self.journals = True  # whether sessions are kept against a crash
         self.precision = "auto"
 
@@ -80,6 +85,10 @@ class Requests(QObject):
         self, kind: str, case: Case, work: Callable[[Job[Outcome]], Outcome]
     ) -> Job[Outcome]:
         """Queue work on a session."""
+
+    @abstractmethod
+    def _on_glimpse(self, case: Case, glimpse: Glimpse) -> None:
+        """Show a first answer while the model looks again."""
 
     @abstractmethod
     def _failing(self, case: Case) -> Callable[[Exception], None]:
@@ -149,10 +158,10 @@ class Requests(QObject):
                 job.cancel()
 
         def add(session: Session, job: Job[Outcome]) -> MaskUpdate:
-            return session.add(prompt, job.progress, job.cancelled)
+            return session.add(prompt, job.progress, job.cancelled, job.tell)
 
         job = self._submit("click", case, partial(case.do, add))
-        job.prompt = prompt
+        job.prompt, job.partly = prompt, partial(self._on_glimpse, case)
         draw.to_front(self._viewer, case)
         self.draw_prompts()
         self.changed.emit()
@@ -205,6 +214,8 @@ class Requests(QObject):
         steps = [j for j in self.worker.jobs if j.kind in STEPS and not j.cancelled()]
         if steps and steps[-1].kind == "click":
             steps[-1].cancel()
+            if len(steps) == 1 and self.case is not None:
+                self.passing.take_back(self.case)
             self.draw_prompts()
             self.changed.emit()
         elif self.case is not None:
@@ -278,6 +289,8 @@ class Requests(QObject):
     def _cancel_clicks(self) -> None:
         for job in self.waiting:
             job.cancel()
+        if self.case is not None:
+            self.passing.take_back(self.case)
         self.draw_prompts()
 
     def save(self, path: Path) -> None:

@@ -18,6 +18,7 @@ class Situation:
     flat: bool = True
     tool: str = ""
     waiting: int = 0
+    glimpsed: bool = False
     preparing: bool = False
     drawn: bool = False
     clicks: int = 0
@@ -41,6 +42,8 @@ def advice(now: Situation) -> str:
         return now.fault
     if now.waiting:
         more = f" {now.waiting - 1} more wait." if now.waiting > 1 else ""
+        if now.glimpsed:
+            return f"This is a first look. The model looks once more, wider or closer …{more}"
         return f"Working on your click …{more}"
     if not now.clicking:
         return "Clicking is off: the mouse belongs to napari. Switch it on to go on."

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
+import sys
 import threading
 import time
 import weakref
@@ -29,6 +31,8 @@ _log = logging.getLogger(__name__)
 _PATIENCE = 60.0
 #: Seconds between two reports of progress.
 _BEAT = 0.05
+#: By how much a worker is nicer than the window.
+_NICE = 4
 
 
 class Job(Generic[T]):
@@ -62,6 +66,7 @@ class Job(Generic[T]):
         self.kind = kind
         self.lasting = lasting
         self.prompt: Any = None  # what a click asks for
+        self.partly: Callable[[Any], None] | None = None  # hears of `tell`, on the main thread
         self._cancelled = threading.Event()
         self._channel: _Channel | None = None
         self._told = 0.0
@@ -81,10 +86,19 @@ class Job(Generic[T]):
             self._told = now
             self._channel.send(("progress", self, (share, word)))
 
+    def pause(self, seconds: float) -> bool:
+        """Wait on the worker thread, or until the job is cancelled; whether it is."""
+        return self._cancelled.wait(seconds)
+
+    def tell(self, value: Any) -> None:
+        """Hand something over from the worker thread before the work is done."""
+        if self._channel is not None:
+            self._channel.send(("partly", self, value))
+
     def forget(self) -> None:
         """Cancel, and let go of everyone who wanted to hear of it."""
         self.cancel()
-        self.done = self.failed = None
+        self.done = self.failed = self.partly = None
 
 
 class _Channel(QObject):
@@ -119,6 +133,7 @@ _running: weakref.WeakKeyDictionary[threading.Thread, _Queue] = weakref.WeakKeyD
 
 def _serve(queue: _Queue, channel: _Channel) -> None:
     """Life of a worker thread: it knows its queue and its channel, and nobody else."""
+    _stand_back()
     while True:
         with queue.ready:
             while not queue.jobs and not queue.closed:
@@ -137,6 +152,19 @@ def _serve(queue: _Queue, channel: _Channel) -> None:
             del result
         job.work = None
         del job
+
+
+def _stand_back() -> None:
+    """Let the window go first where it and this thread, or the model's own, want one processor.
+
+    Only Linux knows a niceness of threads; those that torch begins from here inherit it.
+    """
+    if sys.platform == "linux":
+        number = threading.get_native_id()
+        try:
+            os.setpriority(os.PRIO_PROCESS, number, os.getpriority(os.PRIO_PROCESS, 0) + _NICE)
+        except OSError as error:
+            _log.debug("the worker runs at the window's priority: %s", error)
 
 
 class Worker(QObject):
@@ -204,9 +232,13 @@ class Worker(QObject):
         if what == "started":
             self.changed.emit()
             return
+        if what == "partly":
+            if job.partly is not None and not job.cancelled():
+                job.partly(value)
+            return
         self._jobs.remove(job)
         hear = job.done if what == "done" else job.failed
-        job.done = job.failed = None
+        job.done = job.failed = job.partly = None
         try:
             if hear is not None:
                 hear(value)
