@@ -58,7 +58,7 @@ def main() -> None:
             f"{name:26}{100 * np.nan_to_num(even):5.1f} " + " ".join(f"{100 * v:7.1f}" for v in row)
         )
 
-    probe = probe_click(session.model, scan, update.region, seen.points, seen.codes)
+    probe = probe_click(session.model, scan, update.region, seen)
     depends = ask(seen, "relevance", probe=probe)
     print(save_heads("relevance.png", depends, scan, click.position))
 

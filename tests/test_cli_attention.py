@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent / "attention"))
 from attention_making import promptable, swin_unetr
 
 from napari_sightline import cli, models
+from napari_sightline.attention.faithful import SCORES, TESTS
 from napari_sightline.io import save, save_image
 from napari_sightline.models.promptable import EmbeddedModel
 from napari_sightline.models.segmenter import SegmenterSpec
@@ -113,10 +114,15 @@ def test_how_faithful_a_map_is(run: Run, image: Path, tmp_path: Path) -> None:
         *("--steps", 2, "--randoms", 1, "--json", facts),
     )
     assert code == 0, err
-    assert "chance, 1 times" in out
+    assert "this map moved" in out
     areas = json.loads(facts.read_text())["faithful"]
-    assert set(areas) == {"this map", "gradient", "Seg-Grad-CAM", "chance"}
-    assert all(0 <= area["deletion"] <= 1 for area in areas.values())
+    assert set(areas) == {
+        *("this map", "gradient", "Seg-Grad-CAM"),
+        *("chance, scattered", "chance, this map moved"),
+    }
+    for area in areas.values():
+        assert all(0 <= area[s][t] <= 1 for s in SCORES for t in TESTS)
+    assert areas["chance, scattered"]["overlap"] != areas["this map"]["overlap"]
 
 
 @pytest.mark.usefixtures("small")
@@ -173,11 +179,15 @@ def test_faithfulness_over_cases(run: Run, image: Path, tmp_path: Path, small: N
     told = json.loads(facts.read_text())
     assert told["n"] == 1
     row = told["maps"]["relevance"]
-    chance = told["maps"]["chance"]
-    assert row["deletion_gain"] == pytest.approx(chance["deletion"] - row["deletion"], abs=2e-4)
-    assert row["insertion_gain"] == pytest.approx(row["insertion"] - chance["insertion"], abs=2e-4)
-    # One case: its bootstrap has nothing to vary.
-    assert row["deletion_ci"] == [row["deletion_gain"]] * 2
+    for score in ("probability", "overlap"):
+        for test, sign in (("deletion", -1), ("insertion", 1)):
+            found = row[score][test]
+            for chance in ("scattered", "moved"):
+                gain = sign * (found["area"] - found[chance]["area"])
+                assert found[chance]["gain"] == pytest.approx(gain, abs=2e-4)
+                # One case: its bootstrap has nothing to vary.
+                assert found[chance]["ci"] == [found[chance]["gain"]] * 2
+    assert set(row["agreement"]) == {"gradient", "Seg-Grad-CAM"}
 
 
 def test_bench_prints_time_and_memory(run: Run, tmp_path: Path, small: None) -> None:

@@ -84,7 +84,7 @@ def attention(
         bool, typer.Option("--faithful", help="Measure deletion and insertion against chance.")
     ] = False,
     steps: Annotated[int, typer.Option(help="Steps of deletion and insertion.")] = 10,
-    randoms: Annotated[int, typer.Option(help="Random orders that say what chance gives.")] = 5,
+    randoms: Annotated[int, typer.Option(help="Runs of each kind of chance.")] = 5,
     channel: Annotated[
         int | None, typer.Option(help="Channel or time point of a 4D image, from 0.")
     ] = None,
@@ -180,7 +180,7 @@ def _run(
     found = None if update.region is None else tap.for_region(update.region)
     if found is None or update.region is None:
         raise BadInput("The prompts did not run the model; click into the structure itself.")
-    return found, probe_click(session.model, volume, update.region, found.points, found.codes)
+    return found, probe_click(session.model, volume, update.region, found)
 
 
 def _shares(answer: Any) -> list[tuple[str, float]]:
@@ -235,7 +235,7 @@ def _show_structures(answer: Any, volume: Volume, path: Path) -> dict[str, Any]:
 
 def _show_faithful(probe: Probe, answer: Any, randoms: int, steps: int) -> dict[str, Any]:
     """Print deletion and insertion of the map, of gradients and of Grad-CAM, beside chance."""
-    from napari_sightline.attention.faithful import faithfulness
+    from napari_sightline.attention.faithful import SCORES, TESTS, faithfulness
     from napari_sightline.attention.gradcam import seg_grad_cam
     from napari_sightline.attention.relevance import run_with_gradients
     from napari_sightline.evaluate.console import progress, show, table
@@ -246,26 +246,34 @@ def _show_faithful(probe: Probe, answer: Any, randoms: int, steps: int) -> dict[
         maps: dict[str, Any] = {"this map": answer, "gradient": run.saliency}
         maps["Seg-Grad-CAM"] = seg_grad_cam(probe, run.mask)
         found = faithfulness(probe, maps, run.mask, randoms, steps, progress=tell)
-    made = table("Faithfulness", "order", "deletion (low)", "insertion (high)", "agreement")
+    tests = [(test, score) for score in SCORES for test in TESTS]
+    columns = [
+        f"{test}, {score} ({'low' if test == 'deletion' else 'high'})" for test, score in tests
+    ]
+    made = table("Faithfulness", "order", *columns, "agreement")
     areas: dict[str, Any] = {}
+
+    def add(name: str, each: list[tuple[float, float | None]], agree: float | None = None) -> None:
+        cells = [f"{mean:.3f}" + ("" if sd is None else f" ± {sd:.3f}") for mean, sd in each]
+        made.add_row(name, *cells, "" if agree is None else f"{agree:.2f}")
+        areas[name] = {score: {} for score in SCORES}
+        for (test, score), (mean, _) in zip(tests, each, strict=True):
+            areas[name][score][test] = mean
+        if agree is not None:
+            areas[name]["agreement"] = agree
+
     for name, curve in found.maps.items():
         pair = found.agreement.get(("this map", name))
-        agree = "" if pair is None else f"{pair:.2f}"
-        made.add_row(name, f"{curve.deletion_area:.3f}", f"{curve.insertion_area:.3f}", agree)
-        areas[name] = {"deletion": curve.deletion_area, "insertion": curve.insertion_area}
-        if pair is not None:
-            areas[name]["agreement"] = pair
-    deletion, insertion = found.random_area("deletion"), found.random_area("insertion")
-    spread = [f"{mean:.3f} ± {sd:.3f}" for mean, sd in (deletion, insertion)]
-    made.add_row(f"chance, {len(found.random)} times", *spread, "")
-    areas["chance"] = {"deletion": deletion[0], "insertion": insertion[0]}
+        add(name, [(curve.area(test, score), None) for test, score in tests], pair)
+    add("chance, scattered", [found.chance(test, score) for test, score in tests])
+    add("chance, this map moved", [found.chance(test, score, "this map") for test, score in tests])
     show(made)
     return areas
 
 
 def evaluate_attention(
     cases: Annotated[Path, typer.Option(help="Cases file.", show_default=False)],
-    randoms: Annotated[int, typer.Option(help="Random orders for each structure.")] = 5,
+    randoms: Annotated[int, typer.Option(help="Runs of each kind of chance.")] = 5,
     steps: Annotated[int, typer.Option(help="Steps of deletion and insertion.")] = 10,
     limit: Annotated[int | None, typer.Option(help="At most so many cases.")] = None,
     weights: Annotated[
@@ -275,7 +283,7 @@ def evaluate_attention(
     json: Annotated[Path | None, _JSON] = None,
 ) -> None:
     """Measure how faithful maps of sightline-3d are, after one click into each structure."""
-    from napari_sightline.evaluate.attention import evaluate, table_of
+    from napari_sightline.evaluate.attention import evaluate, tables_of
     from napari_sightline.evaluate.cases import read_cases
     from napari_sightline.evaluate.console import progress, show
     from napari_sightline.io.targets import check_target, write_json
@@ -286,7 +294,7 @@ def evaluate_attention(
     model = load_model("sightline-3d", device, weights)
     with progress("faithfulness") as tell:
         result = evaluate(found, model, randoms, steps, tell)
-    show(table_of(result))
+    show(*tables_of(result))
     print(f"{result['n_cases']} cases, {result['n']} structures; {result['machine']}")
     if json is not None:
         write_json(json, result)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from napari_sightline.attention.before import Before
 from napari_sightline.attention.bias import Bias
 from napari_sightline.attention.frame import Frame
 from napari_sightline.attention.replay import Replayed
@@ -242,6 +243,8 @@ class Pass:
         In the order they were made.
     notes : list of str
         What could not be observed, as sentences.
+    before : Before or None
+        Mask that a promptable network was given with the prompts.
     number : int
         Counts all passes; the newest is the largest.
     """
@@ -252,6 +255,7 @@ class Pass:
     codes: npt.NDArray[np.int64] | None = None
     calls: list[Call] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    before: Before | None = None
     number: int = field(default_factory=lambda: next(_counter))
     _network: weakref.ref[nn.Module] | None = None
     _weights: tuple[tuple[int, int], ...] = ()
@@ -270,7 +274,7 @@ class Pass:
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return sum(call.nbytes for call in self.calls)
+        return sum(call.nbytes for call in self.calls) + (self.before.nbytes if self.before else 0)
 
     @property
     def full_bytes(self) -> int:

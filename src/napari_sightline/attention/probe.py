@@ -50,7 +50,7 @@ class Probe:
     previous : torch.Tensor or None
         Logits of the mask before, ``(1, 1, D, H, W)``.
     precision : {"fp32", "bf16"}
-        Of `probability`, which runs often; all else is float32.
+        Of `scores`, which runs often; all else is float32.
     """
 
     network: nn.Module
@@ -66,11 +66,20 @@ class Probe:
     previous: Tensor | None = None
     precision: str = "fp32"
 
-    def probability(self, image: Tensor, mask: npt.NDArray[np.bool_]) -> float:
-        """Mean probability over a mask ``(D, H, W)``, for an image like `image`."""
+    def scores(self, image: Tensor, mask: npt.NDArray[np.bool_]) -> tuple[float, float]:
+        """Compare the answer for an image like `image` with a mask ``(D, H, W)``, not empty.
+
+        Returns
+        -------
+        tuple of 2 float
+            Mean probability over the mask, and soft Dice of the probabilities with it:
+            ``2 sum(p m) / (sum(p) + sum(m))``.
+        """
         with torch.inference_mode(), autocast(image.device, self.precision):
             logits = self.logits(image).float()
-        return float(logits[torch.from_numpy(mask).to(logits.device)].sigmoid().mean())
+        found, wanted = logits.sigmoid(), torch.from_numpy(mask).to(logits.device)
+        inside, size = float(found[wanted].sum()), int(wanted.sum())
+        return inside / size, 2 * inside / (float(found.sum()) + size)
 
     def logits(self, image: Tensor) -> Tensor:
         """Logits ``(D, H, W)`` of what is asked about, float32, for an image like `image`.
@@ -115,12 +124,10 @@ def probe_click(
     model: Any,
     volume: Volume,
     region: Region,
-    points: npt.ArrayLike | None,
-    codes: npt.ArrayLike | None,
-    previous: npt.NDArray[np.float32] | None = None,
+    one: Pass,
     intensity: Intensity | None = None,
 ) -> Probe:
-    """Repeat a session's look at a region.
+    """Repeat a session's look at a region: the same prompts, the same mask before.
 
     Parameters
     ----------
@@ -130,15 +137,13 @@ def probe_click(
         The scan.
     region : Region
         The working grid, such as `MaskUpdate.region`.
-    points, codes : array_like
-        As the pass holds them: voxels of the region ``(M, 3)``, and codes ``(M,)``.
-    previous : numpy.ndarray, optional
-        Logits of the mask before, on the region; none by default.
+    one : Pass
+        What was recorded there.
     intensity : Intensity, optional
         Of the whole volume; computed if not given.
     """
     network: Any = getattr(model, "network", None)
-    if not hasattr(network, "decode") or points is None or codes is None:
+    if not hasattr(network, "decode") or one.points is None or one.codes is None:
         raise BadInput(
             f"The model {getattr(model, 'name', 'given')} cannot be asked with gradients; choose "
             "sightline-3d or an automatic model."
@@ -147,15 +152,15 @@ def probe_click(
     voxels = region.extract(volume.data, intensity.low)
     image = torch.from_numpy(intensity.apply(voxels))[None].to(model.device)
     before = None
-    if previous is not None:
-        before = torch.from_numpy(np.asarray(previous, np.float32))[None, None].to(model.device)
+    if one.before is not None:
+        before = torch.from_numpy(one.before.logits())[None, None].to(model.device)
     return Probe(
         network,
         model.name,
         image,
         Frame.of_region(region),
-        points=np.asarray(points, np.float32).reshape(-1, 3),
-        codes=np.asarray(codes, np.int64).reshape(-1),
+        points=np.asarray(one.points, np.float32),
+        codes=one.codes,
         spacing=region.spacing,
         previous=before,
         precision=getattr(model, "precision", "fp32"),
@@ -167,6 +172,7 @@ def probe_window(
     volume: Volume,
     position: npt.ArrayLike,
     structure: str | None = None,
+    window: Frame | None = None,
 ) -> Probe:
     """Look at one window of an automatic model, with a voxel as near its middle as may be.
 
@@ -180,6 +186,8 @@ def probe_window(
         ``(3,)``, canonical voxel.
     structure : str, optional
         Name of the structure that is asked about; what the model says at the voxel by default.
+    window : Frame, optional
+        Of a pass of the same model on the same scan: its window is looked at again.
 
     Raises
     ------
@@ -209,10 +217,13 @@ def probe_window(
     whole = Frame(grid.target, window_affine(axes, grid, (0, 0, 0)))
     size = np.array(grid.target)
     roi = np.array(spec.roi)
-    centre = np.rint(whole.from_volume(position)).astype(int)
-    # Where the scan is smaller than a window it lies in the middle, as in the sliding window.
-    corner = np.where(size < roi, -((roi - size) // 2), (centre - roi // 2).clip(0, None))
-    corner = np.where(size < roi, corner, np.minimum(corner, np.maximum(size - roi, 0)))
+    if window is None:
+        centre = np.rint(whole.from_volume(position)).astype(int)
+        # Where the scan is smaller than a window it lies in the middle, as in the sliding window.
+        corner = np.where(size < roi, -((roi - size) // 2), (centre - roi // 2).clip(0, None))
+        corner = np.where(size < roi, corner, np.minimum(corner, np.maximum(size - roi, 0)))
+    else:
+        corner = np.rint(whole.from_volume(window.to_volume((0, 0, 0)))).astype(int)
     places = [np.arange(n) + int(first) for n, first in zip(roi, corner, strict=True)]
     taken = [np.clip(place, 0, n - 1) for place, n in zip(places, size, strict=True)]
     frame = Frame(spec.roi, window_affine(axes, grid, [int(v) for v in corner]))
@@ -222,7 +233,9 @@ def probe_window(
     for axis, (place, n) in enumerate(zip(places, size, strict=True)):
         np.moveaxis(voxels, axis, 0)[(place < 0) | (place >= n)] = 0
     image = torch.from_numpy(np.ascontiguousarray(voxels, np.float32))[None, None]
-    probe = Probe(segmenter.network.eval(), spec.name, image, frame)
+    network = segmenter.network.eval()
+    image = image.to(next(network.parameters()).device)
+    probe = Probe(network, spec.name, image, frame)
     return _aimed(probe, segmenter, position, structure)
 
 

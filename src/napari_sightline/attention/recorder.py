@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from napari_sightline.attention.before import mask_before
 from napari_sightline.attention.bias import Bias, CausalBias, DenseBias
 from napari_sightline.attention.calls import Call, KeptTensors, Pass, Store
 from napari_sightline.attention.multihead import queries_keys_mask
@@ -99,8 +100,10 @@ class Recorder:
             if threading.get_ident() != self.thread:
                 return
             self.stack.append(Running(name, module, args, kwargs))
-            if type(module).__name__ in CHAINED and not torch.is_grad_enabled():
-                self._chained(name, args)
+            if not torch.is_grad_enabled():
+                self.one.before = mask_before(self.network, name, args) or self.one.before
+                if type(module).__name__ in CHAINED:
+                    self._chained(name, args)
             if _is_fused(module):
                 # Under a mode torch would leave its fused path, and the output would change.
                 guard = torch._C.DisableTorchFunction()

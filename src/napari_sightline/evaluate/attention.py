@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from napari_sightline.attention.faithful import Faithfulness
 
 Tell = Callable[[float, str], None]
+Areas = dict[str, dict[str, dict[str, float]]]
+CHANCES = ("scattered", "moved")
 #: Resamplings of the bootstrap.
 RESAMPLES = 2000
 
@@ -37,14 +39,15 @@ class Measured:
     case, structure : str
         Whose it is.
     areas : dict
-        By map, ``"chance"`` among them: areas under deletion and insertion.
+        By map: areas under its curves, and of chance, each ``{SCORE: {TEST: area}}`` under
+        ``"map"``, ``"scattered"`` and ``"moved"``; see `napari_sightline.attention.faithful`.
     agreement : dict
         Rank correlation of each map with the gradient and with Seg-Grad-CAM.
     """
 
     case: str
     structure: str
-    areas: dict[str, tuple[float, float]]
+    areas: dict[str, Areas]
     agreement: dict[str, dict[str, float]]
 
 
@@ -71,10 +74,10 @@ def evaluate(
     Returns
     -------
     dict
-        ``{"n_cases", "n", "skipped", "maps": {NAME: {"deletion", "insertion", "deletion_gain",
-        "deletion_ci", "insertion_gain", "insertion_ci", "agreement"}}, "items", ...}``: means over
-        structures. A gain is how much better than chance a map is, above 0 where it beats it;
-        ``ci`` is its 95 % interval by bootstrap over cases.
+        ``{"n_cases", "n", "skipped", "maps": {NAME: {SCORE: {TEST: {"area", "scattered", "moved"},
+        ...}, "agreement"}}, "items", ...}``: means over structures. ``"scattered"`` and ``"moved"``
+        are ``{"area", "gain", "ci"}`` of chance: a gain is how much better than it a map is, above
+        0 where it beats it; ``ci`` is its 95 % interval by bootstrap over cases.
 
     Raises
     ------
@@ -122,7 +125,7 @@ def measure(
     one = None if update.region is None else tap.for_region(update.region)
     if one is None or update.region is None:
         return None
-    probe = probe_click(model, volume, update.region, one.points, one.codes)
+    probe = probe_click(model, volume, update.region, one)
     try:
         run = run_with_gradients(probe)
     except BadInput:
@@ -141,10 +144,15 @@ def measure(
 
 
 def _measured(case: str, structure: str, found: Faithfulness) -> Measured:
-    areas = {
-        name: (curve.deletion_area, curve.insertion_area) for name, curve in found.maps.items()
-    }
-    areas["chance"] = (found.random_area("deletion")[0], found.random_area("insertion")[0])
+    from napari_sightline.attention.faithful import SCORES, TESTS
+
+    areas: dict[str, Areas] = {}
+    for name, curve in found.maps.items():
+        areas[name] = {
+            "map": {s: {t: curve.area(t, s) for t in TESTS} for s in SCORES},
+            "scattered": {s: {t: found.chance(t, s)[0] for t in TESTS} for s in SCORES},
+            "moved": {s: {t: found.chance(t, s, name)[0] for t in TESTS} for s in SCORES},
+        }
     agreement: dict[str, dict[str, float]] = {name: {} for name in found.maps}
     for (a, b), value in found.agreement.items():
         for own, other in ((a, b), (b, a)):
@@ -155,29 +163,31 @@ def _measured(case: str, structure: str, found: Faithfulness) -> Measured:
 
 def summarise(found: Sequence[Measured], n_cases: int, skipped: int = 0) -> dict[str, Any]:
     """Average over structures; intervals by bootstrap over cases. See `evaluate`."""
-    names = [name for name in found[0].areas if name != "chance"]
+    from napari_sightline.attention.faithful import SCORES, TESTS
+
     owners = [one.case for one in found]
-    chance = np.array([one.areas["chance"] for one in found])
     maps: dict[str, Any] = {}
-    for name in names:
-        areas = np.array([one.areas[name] for one in found])
-        # Deletion is better low, insertion high.
-        gains = np.stack([chance[:, 0] - areas[:, 0], areas[:, 1] - chance[:, 1]], 1)
+    for name in found[0].areas:
         agree = {
             other: round(float(np.mean([one.agreement[name][other] for one in found])), 4)
             for other in found[0].agreement[name]
         }
         maps[name] = {"agreement": agree}
-        for column, which in enumerate(("deletion", "insertion")):
-            maps[name] |= {
-                which: round(float(areas[:, column].mean()), 4),
-                f"{which}_gain": round(float(gains[:, column].mean()), 4),
-                f"{which}_ci": _interval(gains[:, column], owners),
-            }
-    maps["chance"] = {
-        "deletion": round(float(chance[:, 0].mean()), 4),
-        "insertion": round(float(chance[:, 1].mean()), 4),
-    }
+        for score in SCORES:
+            maps[name][score] = {}
+            for test in TESTS:
+                own = np.array([one.areas[name]["map"][score][test] for one in found])
+                row: dict[str, Any] = {"area": round(float(own.mean()), 4)}
+                for chance in CHANCES:
+                    other = np.array([one.areas[name][chance][score][test] for one in found])
+                    # Deletion is better low, insertion high.
+                    gain = other - own if test == "deletion" else own - other
+                    row[chance] = {
+                        "area": round(float(other.mean()), 4),
+                        "gain": round(float(gain.mean()), 4),
+                        "ci": _interval(gain, owners),
+                    }
+                maps[name][score][test] = row
     return {
         "n_cases": n_cases,
         "n": len(found),
@@ -202,16 +212,29 @@ def _interval(values: npt.NDArray[np.float64], owners: Sequence[str]) -> list[fl
     return [round(float(low), 4), round(float(high), 4)]
 
 
-def table_of(result: dict[str, Any]) -> Table:
-    """Table of a result of `evaluate`."""
-    columns = ("deletion (low)", "better than chance by", "insertion (high)", "by")
-    made = table("Faithfulness after one click", "map", *columns)
-    for name, row in result["maps"].items():
-        cells = []
-        for which in ("deletion", "insertion"):
-            cells.append(f"{row[which]:.3f}")
-            low, high = row.get(f"{which}_ci", (0, 0))
-            gain = row.get(f"{which}_gain")
-            cells.append("" if gain is None else f"{gain:+.3f} [{low:+.3f}, {high:+.3f}]")
-        made.add_row(name, *cells)
+def tables_of(result: dict[str, Any]) -> list[Table]:
+    """Tables of a result of `evaluate`, one a score."""
+    from napari_sightline.attention.faithful import SCORES, TESTS
+
+    words = {
+        "probability": "mean probability over the mask",
+        "overlap": "overlap with the mask (soft Dice)",
+    }
+    made = []
+    for score in SCORES:
+        columns = [
+            word
+            for test in TESTS
+            for word in (test, *(f"better than chance, {chance}, by" for chance in CHANCES))
+        ]
+        one = table(f"Faithfulness after one click: {words[score]}", "map", *columns)
+        for name, row in result["maps"].items():
+            cells = []
+            for test in TESTS:
+                cells.append(f"{row[score][test]['area']:.3f}")
+                for chance in CHANCES:
+                    gain, (low, high) = (row[score][test][chance][k] for k in ("gain", "ci"))
+                    cells.append(f"{gain:+.3f} [{low:+.3f}, {high:+.3f}]")
+            one.add_row(name, *cells)
+        made.append(one)
     return made

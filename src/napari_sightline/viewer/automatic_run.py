@@ -42,6 +42,11 @@ def offered() -> dict[str, Segmenter]:
     return dict(_offered)
 
 
+def remembered() -> tuple[Segmenter, ...]:
+    """Models whose networks are in memory."""
+    return (*_kept.values(), *_offered.values())
+
+
 @dataclass(frozen=True)
 class Order:
     """What is asked for.

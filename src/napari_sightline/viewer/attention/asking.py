@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +17,8 @@ from napari_sightline.attention.maps import (
 )
 from napari_sightline.attention.rollout import rollout
 from napari_sightline.attention.tokens import TokenGrid, TokenList
-from napari_sightline.errors import BadInput
-from napari_sightline.viewer.attention.state import Mode, Placed, Position, Settings, Shown
+from napari_sightline.errors import BadInput, Cancelled
+from napari_sightline.viewer.attention.state import HeadRow, Mode, Placed, Position, Settings, Shown
 
 _STRAIGHT = 1e-6
 
@@ -156,6 +157,57 @@ def _resampled(answer: AttentionMap) -> Placed:
     shape = (b.stop, b.stop, c.stop)
     values = np.stack([answer.on_volume(shape, head, (a, b, c))[1] for head in heads])
     return Placed(values, (1.0, 1.0, 1.0), _three(low))
+
+
+def all_heads(
+    one: Pass,
+    settings: Settings,
+    position: Position | None,
+    scene: tuple[Any, ...],
+    cancel: Callable[[], bool] | None = None,
+) -> list[HeadRow]:
+    """Attention by structure of each head of each block that answers the present query.
+
+    Parameters
+    ----------
+    one : Pass
+        A recorded pass.
+    settings : Settings
+        Mode, direction and prompt.
+    position : tuple of 3 float or None
+        Voxel that is asked for.
+    scene : tuple
+        What `napari_sightline.attention.structure.by_structure` takes after the map.
+    cancel : callable, optional
+        Asked before each block.
+
+    Raises
+    ------
+    BadInput, ModelError, Cancelled
+        As `ask`.
+    """
+    from napari_sightline.attention.structure import by_structure
+
+    rows = []
+    with one.opened():
+        for number in blocks_for(one, settings):
+            if cancel is not None and cancel():
+                raise Cancelled("Counting the heads was cancelled.")
+            call = one.calls[number]
+            if settings.mode == "prompt":
+                answer = query_prompt(one, settings.prompt, number, settings.direction)
+            elif position is not None:
+                answer = query_voxel(one, position, number, settings.direction)
+            else:
+                raise BadInput("Move the cursor over the scan to ask what a voxel looks at.")
+            if not isinstance(answer, AttentionMap):
+                continue
+            found = by_structure(answer, *scene)
+            even = dict(zip(found.names, map(float, found.volumes), strict=True))
+            for head, shares in enumerate(found.shares):
+                share = dict(zip(found.names, map(float, shares), strict=True))
+                rows.append(HeadRow(call.module, call.label, head, share, even))
+    return rows
 
 
 def strongest(one: Placed, count: int) -> tuple[np.ndarray, np.ndarray]:

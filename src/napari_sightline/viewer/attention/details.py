@@ -8,20 +8,23 @@ from qtpy.QtCore import Signal  # type: ignore[attr-defined]
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QCheckBox, QTabWidget, QVBoxLayout, QWidget
 
+from napari_sightline.viewer.attention.head_table import HeadTable
 from napari_sightline.viewer.attention.parts import button, sentence
-from napari_sightline.viewer.attention.plots import Array, Bar, Bars, Curves, Kernels
+from napari_sightline.viewer.attention.plots import Array, Bar, Bars, Curves, Kernels, Line
+from napari_sightline.viewer.attention.state import HeadRow
 from napari_sightline.viewer.attention.words import CAVEAT
 
-STRUCTURES, TRUST, UNCERTAINTY, BIAS = range(4)
+STRUCTURES, HEADS, TRUST, UNCERTAINTY, BIAS = range(5)
 
 
 class Details(QTabWidget):
-    """Four small pages; only the one that is open is computed."""
+    """Five small pages; only the one that is open is computed."""
 
     opened = Signal(int)
     measure_asked = Signal()
     uncertainty_chosen = Signal(bool)
     jump_asked = Signal()
+    head_chosen = Signal(str, int)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -29,6 +32,12 @@ class Details(QTabWidget):
         self.setDocumentMode(True)
         self.bars, self.curves, self.kernels = Bars(), Curves(), Kernels()
         self.structure_words = sentence(1)
+        self.heads = HeadTable()
+        self.heads.chosen.connect(self.head_chosen)
+        self.head_words = sentence(2)
+        self.copy = button(
+            "Copy table", "Copy the table, to paste it into a spreadsheet", self.heads.copy_asked
+        )
         self.trust_words = sentence(3)
         self.uncertainty_words = sentence(2)
         self.bias_words = sentence(2)
@@ -45,10 +54,12 @@ class Details(QTabWidget):
         )
         self.trust_words.setText(f"{CAVEAT} Deletion and insertion were not measured yet.")
         self.addTab(_page(self.structure_words, self.bars), "Structures")
+        self.addTab(_page(self.head_words, self.heads, self.copy), "Heads")
         self.addTab(_page(self.trust_words, self.measure, self.curves), "Trust")
         self.addTab(_page(self.uncertainty, self.jump, self.uncertainty_words), "Unsure")
         self.addTab(_page(self.bias_words, self.kernels), "Bias")
         self.setTabToolTip(STRUCTURES, "In which structures the attention lies")
+        self.setTabToolTip(HEADS, "Which head of which block looks at which structure")
         self.setTabToolTip(TRUST, "How faithful the map is")
         self.setTabToolTip(UNCERTAINTY, "Where the mask is uncertain")
         self.setTabToolTip(BIAS, "Relative position bias of Swin's heads")
@@ -61,9 +72,14 @@ class Details(QTabWidget):
         self.bars.setVisible(bool(bars))
         self.structure_words.setText(words)
 
-    def show_trust(
-        self, words: str, curves: Sequence[tuple[str, Array, Array, QColor, bool]] = ()
-    ) -> None:
+    def show_heads(self, rows: Sequence[HeadRow], words: str) -> None:
+        """Show attention by structure of all heads; words instead where there are none."""
+        self.heads.show_rows(rows)
+        for part in (self.heads, self.copy):
+            part.setVisible(bool(rows))
+        self.head_words.setText(words)
+
+    def show_trust(self, words: str, curves: Sequence[Line] = ()) -> None:
         """Show deletion and insertion, or only say something."""
         self.trust_words.setText(words)
         self.curves.show_curves(curves)
@@ -99,4 +115,4 @@ def _page(*widgets: QWidget) -> QWidget:
     return page
 
 
-__all__ = ["BIAS", "STRUCTURES", "TRUST", "UNCERTAINTY", "Details"]
+__all__ = ["BIAS", "HEADS", "STRUCTURES", "TRUST", "UNCERTAINTY", "Details"]

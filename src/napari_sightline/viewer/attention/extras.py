@@ -17,11 +17,12 @@ from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 from napari_sightline.errors import BadInput, SightlineError
 from napari_sightline.viewer.attention.control import AttentionControl
 from napari_sightline.viewer.attention.plots import Bar
-from napari_sightline.viewer.attention.state import Shown
-from napari_sightline.viewer.attention.words import CAVEAT
+from napari_sightline.viewer.attention.state import ASKED, HeadRow, Shown
+from napari_sightline.viewer.attention.words import CAVEAT, STUDY
 from napari_sightline.viewer.bridge import KEY, bare
 from napari_sightline.viewer.case import voxels
 from napari_sightline.viewer.worker import Job
+from napari_sightline.volume import Volume
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -43,6 +44,8 @@ class Extras(QObject):
     -------
     structures(list of Bar, str)
         Attention by structure, or why there is none.
+    heads(list of HeadRow, str)
+        The same for each head of each block.
     trusted(str, Faithfulness or None)
         How faithful the map is.
     kernel(array or None, str)
@@ -52,6 +55,7 @@ class Extras(QObject):
     """
 
     structures = Signal(object, str)
+    heads = Signal(object, str)
     trusted = Signal(str, object)
     kernel = Signal(object, str)
     uncertain = Signal(bool, str)
@@ -60,7 +64,8 @@ class Extras(QObject):
         super().__init__(control)
         self._viewer, self._control = bare(viewer), control
         self._body: tuple[Any, Any] | None = None
-        self._judged: Shown | None = None
+        #: The map that was measured last (see `_key`), what is said of it, and its curves.
+        self._trust: tuple[Any, str, Any] | None = None
         self.rested = QTimer(self)
         self.rested.setSingleShot(True)
         self.rested.setInterval(REST)
@@ -104,18 +109,54 @@ class Extras(QObject):
         layer = self._labels()
 
         def work(job: Job[Any]) -> StructureTable:
-            from napari_sightline.attention.structure import body_mask, by_structure
+            from napari_sightline.attention.structure import by_structure
 
-            volume = asker.volume()
-            if self._body is None or self._body[0]() is not volume:
-                self._body = weakref.ref(volume), body_mask(volume)
-            labels = voxels(layer, volume)
-            names = {} if layer is None else dict(layer.metadata.get(KEY, {}).get("names", {}))
-            return by_structure(answer, volume, labels, names, self._body[1])
+            return by_structure(answer, *self._scene(asker.volume(), layer))
 
-        what = layer.name if layer is not None else "no labels: organs are not told apart"
         self._submit(
-            "structures", work, partial(self._counted, what), partial(self.structures.emit, [])
+            "structures",
+            work,
+            partial(self._counted, _what(layer)),
+            partial(self.structures.emit, []),
+        )
+
+    def _scene(self, volume: Volume, layer: Labels | None) -> tuple[Any, ...]:
+        """Scan, labels, their names and the body, for `by_structure`; on the worker."""
+        from napari_sightline.attention.structure import body_mask
+
+        if self._body is None or self._body[0]() is not volume:
+            self._body = weakref.ref(volume), body_mask(volume)
+        names = {} if layer is None else dict(layer.metadata.get(KEY, {}).get("names", {}))
+        return volume, voxels(layer, volume), names, self._body[1]
+
+    def count_heads(self, shown: Shown | None) -> None:
+        """Count the attention of every head of every block for the present query."""
+        control = self._control
+        if shown is None or control.image is None or control._asker is None:
+            self.heads.emit([], "Ask for a map first.")
+            return
+        asker, settings, layer = control._asker, control.settings, self._labels()
+        if settings.mode not in ASKED:
+            self.heads.emit([], "This map has no heads: follow the cursor, or pin a voxel.")
+            return
+        try:
+            one = control.recorded()
+        except SightlineError as error:
+            self.heads.emit([], str(error))
+            return
+
+        def work(job: Job[Any]) -> list[HeadRow]:
+            from napari_sightline.viewer.attention.asking import all_heads
+
+            scene = self._scene(asker.volume(), layer)
+            return all_heads(one, settings, shown.position, scene, job.cancelled)
+
+        words = (
+            f"Every head by structure ({_what(layer)}). Click a column's name to sort, a row to "
+            "see that head."
+        )
+        self._submit(
+            "heads", work, lambda rows: self.heads.emit(rows, words), partial(self.heads.emit, [])
         )
 
     def _labels(self) -> Labels | None:
@@ -210,21 +251,30 @@ class Extras(QObject):
     # ---- how far to trust it
 
     def show_trust(self) -> None:
-        """Say that the map on the screen was not measured, unless it is the one that was."""
-        if self._control.shown is None or self._control.shown is not self._judged:
-            self.trusted.emit(f"{CAVEAT} Deletion and insertion of this map: not measured.", None)
+        """Say what is known of the map on the screen."""
+        key = _key(self._control.shown)
+        if self._trust is not None and key is not None and self._trust[0] == key:
+            self.trusted.emit(*self._trust[1:])
+        else:
+            self.trusted.emit(f"{CAVEAT} {STUDY} This map: not measured.", None)
 
     def measure(self) -> None:
-        """Measure deletion and insertion of the map on the screen, against random orders."""
+        """Measure deletion and insertion of the map on the screen, against chance.
+
+        A map that follows the cursor is pinned first, as this takes longer than the cursor rests.
+        """
         control = self._control
-        shown, asker = control.shown, control._asker
-        if shown is None or shown.merged is None or asker is None:
+        shown, asker, key = control.shown, control._asker, _key(control.shown)
+        if shown is None or shown.merged is None or asker is None or key is None:
             self.trusted.emit("There is no map on the image to measure; ask for one first.", None)
             return
         answer = shown.merged
         if answer.unit.startswith("entropy"):
             self.trusted.emit("Choose mean or max: entropy over heads ranks no places.", None)
             return
+        if control.settings.mode == "cursor":
+            control.pinned = shown.position
+            control.set(mode="pinned")
         try:
             look = control.look()
         except SightlineError as error:
@@ -236,14 +286,18 @@ class Extras(QObject):
 
             return faithfulness_of(look, answer, asker.volume(), job)
 
-        def done(found: Any) -> None:
+        def know(words: str, found: Any = None) -> None:
+            self._trust = key, words, found
+            if control.shown is None or _key(control.shown) == key:
+                self.trusted.emit(words, found)
+
+        def done(judged: Any) -> None:
             from napari_sightline.viewer.attention.judge import verdict
 
-            self._judged = shown
-            self.trusted.emit(f"{CAVEAT} {verdict(found)}", found)
+            know(f"{CAVEAT} {verdict(judged)}", judged.found)
 
-        self.trusted.emit("Measuring: the model runs on blurred copies of its window …", None)
-        self._submit("measure", work, done, lambda said: self.trusted.emit(said, None))
+        know("Measuring: the model runs on blurred copies of its window …")
+        self._submit("measure", work, done, know)
 
     # ---- files
 
@@ -308,6 +362,19 @@ class Extras(QObject):
             f"What head {head + 1} adds for a token so far away (offset 0 in the middle), whatever "
             "the picture shows: orange adds, blue takes away.",
         )
+
+
+def _key(shown: Shown | None) -> tuple[Any, ...] | None:
+    """Tell a map from others: by its query and by its values."""
+    if shown is None or shown.merged is None:
+        return None
+    one = shown.merged
+    values = one.weights.tobytes(), one.cells.tobytes(), one.frame.affine.tobytes()
+    return one.model, one.block, one.heads, one.query, one.direction, values
+
+
+def _what(layer: Labels | None) -> str:
+    return "no labels: organs are not told apart" if layer is None else str(layer.name)
 
 
 def _colour(name: str) -> tuple[int, int, int] | None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_sightline.errors import BadInput
+from napari_sightline.errors import BadInput, Cancelled
 from napari_sightline.volume import Volume
 
 if TYPE_CHECKING:
     from napari_sightline.attention.calls import Pass
-    from napari_sightline.attention.faithful import Faithfulness
+    from napari_sightline.attention.faithful import Faithfulness, Test
     from napari_sightline.attention.maps import AttentionMap
     from napari_sightline.attention.probe import Probe
     from napari_sightline.models.segmenter import Segmenter
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from napari_sightline.viewer.attention.state import Position
     from napari_sightline.viewer.worker import Job
 
-#: Random orders and steps of deletion and insertion: enough for a look, not for a study.
-RANDOMS, STEPS = 3, 8
+#: Runs of each kind of chance, and steps: enough for a look, not for a study.
+RANDOMS, STEPS = 3, 6
+TESTS: tuple[Test, ...] = ("deletion", "insertion")
+GRADIENT, GRADCAM = "the gradient", "Seg-Grad-CAM"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +49,7 @@ class Look:
     position: Position | None
 
     def probe(self, volume: Volume) -> Probe:
-        """Repeat the look, without the mask that was there before.
+        """Repeat the look.
 
         Raises
         ------
@@ -57,14 +60,12 @@ class Look:
 
         self.one.check()
         if self.region is not None:
-            points, codes = self.one.points, self.one.codes
-            if points is None or codes is None:
-                raise BadInput("This pass has no prompts; click once more.")
-            return probe_click(self.model, volume, self.region, points, codes)
+            return probe_click(self.model, volume, self.region, self.one)
         if self.position is None:
             raise BadInput("Pin a voxel first: relevance explains the answer there.")
         segmenter: Segmenter = self.model
-        return probe_window(segmenter, volume, self.position)
+        window = self.one.frames[self.one.entry(self.position)]
+        return probe_window(segmenter, volume, self.position, window=window)
 
 
 def relevance_of(look: Look, volume: Volume) -> AttentionMap:
@@ -93,10 +94,24 @@ def gradcam_of(look: Look, volume: Volume) -> AttentionMap:
     return seg_grad_cam(look.probe(volume))
 
 
-def faithfulness_of(
-    look: Look, answer: AttentionMap, volume: Volume, job: Job[Any]
-) -> Faithfulness:
-    """Measure deletion and insertion of a map against random orders.
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """How faithful a map was.
+
+    Attributes
+    ----------
+    found : Faithfulness
+        Of the map, by the name ``"map"``; agreement with references by their names.
+    missing : tuple of str
+        Why there is no agreement with a reference, as sentences.
+    """
+
+    found: Faithfulness
+    missing: tuple[str, ...] = ()
+
+
+def faithfulness_of(look: Look, answer: AttentionMap, volume: Volume, job: Job[Any]) -> Judged:
+    """Measure deletion and insertion of a map against chance, and its agreement with gradients.
 
     Raises
     ------
@@ -106,6 +121,8 @@ def faithfulness_of(
     import torch
 
     from napari_sightline.attention.faithful import faithfulness
+    from napari_sightline.attention.gradcam import seg_grad_cam
+    from napari_sightline.attention.relevance import run_with_gradients
 
     probe = look.probe(volume)
     if tuple(answer.frame.shape) != tuple(probe.frame.shape) or not np.allclose(
@@ -120,23 +137,52 @@ def faithfulness_of(
         mask = (probe.logits(probe.image) > 0).cpu().numpy()
     if not mask.any():
         raise BadInput("The model finds no mask here, so there is nothing to measure.")
-    return faithfulness(
-        probe, {"map": answer}, mask, RANDOMS, STEPS, progress=job.progress, cancel=job.cancelled
+    references: dict[str, Callable[[], Any]] = {
+        GRADIENT: lambda: run_with_gradients(probe, mask).saliency,
+        GRADCAM: lambda: seg_grad_cam(probe, mask),
+    }
+    beside, missing = {}, []
+    for name, make in references.items():
+        if job.cancelled():
+            raise Cancelled("Measuring the map's faithfulness was cancelled.")
+        try:
+            beside[name] = make()
+        except BadInput as error:  # a model without that layer: the rest is measured all the same
+            missing.append(f"Agreement with {name} is not known: {error}")
+    found = faithfulness(
+        probe,
+        {"map": answer},
+        mask,
+        RANDOMS,
+        STEPS,
+        progress=job.progress,
+        cancel=job.cancelled,
+        beside=beside,
     )
+    return Judged(found, tuple(missing))
 
 
-def verdict(found: Faithfulness) -> str:
+def verdict(judged: Judged) -> str:
     """Say in words what deletion and insertion found."""
-    curves = found.maps["map"]
+    found = judged.found
     parts, better = [], 0
-    for which, sign in (("deletion", -1), ("insertion", 1)):
-        area = getattr(curves, f"{which}_area")
-        mean, spread = found.random_area(which)
-        parts.append(f"{which} {area:.2f} (chance {mean:.2f} ± {spread:.2f})")
-        better += sign * (area - mean) > max(spread, 0.01)
-    said = {
-        2: "better than chance on both",
-        1: "better than chance on one of two",
+    for test in TESTS:
+        said = []
+        for chance, moved in (("scattered", None), ("moved", "map")):
+            mean, spread = found.chance(test, moved=moved)
+            better += found.gain("map", test, moved=moved is not None) > max(spread, 0.01)
+            said.append(f"{chance} {mean:.2f} ± {spread:.2f}")
+        parts.append(f"{test} {found.maps['map'].area(test):.2f} (chance: {', '.join(said)})")
+    words = {
+        4: "better than both kinds of chance on both",
         0: "no better than chance: do not read a reason into it",
-    }[better]
-    return f"This map: {', '.join(parts)}; {said}."
+    }.get(better, f"better than chance in {better} of 4 comparisons")
+    text = f"Overlap with the mask, {'; '.join(parts)}: {words}."
+    agreed = [
+        f"{name} {found.agreement['map', name]:+.2f}"
+        for name in (GRADIENT, GRADCAM)
+        if ("map", name) in found.agreement
+    ]
+    if agreed:
+        text += f" Rank correlation with {', '.join(agreed)}."
+    return " ".join([text, *judged.missing])

@@ -9,12 +9,12 @@ from weakref import WeakMethod
 
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QEvent, QTimer
-from qtpy.QtGui import QColor, QHideEvent, QShowEvent
+from qtpy.QtGui import QColor, QHideEvent, QResizeEvent, QShowEvent
 from qtpy.QtWidgets import QFileDialog, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_sightline.errors import SightlineError
 from napari_sightline.viewer.attention.control import EMBEDDED, AttentionControl
-from napari_sightline.viewer.attention.details import BIAS, STRUCTURES, TRUST
+from napari_sightline.viewer.attention.details import BIAS, HEADS, STRUCTURES, TRUST
 from napari_sightline.viewer.attention.docking import make_room
 from napari_sightline.viewer.attention.extras import Extras
 from napari_sightline.viewer.attention.plots import trust_curves
@@ -40,6 +40,8 @@ KEYS = {
     RUN: "run the model at the cursor",
 }
 _REST = 250
+#: Pixels below which the panel looks for more room.
+LOW = 300
 
 
 class AttentionPanel(QWidget):
@@ -65,7 +67,7 @@ class AttentionPanel(QWidget):
         layout.addWidget(self.view)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self._images: list[Any] = []
-        self._awake = self._docked = self._arranged = False
+        self._awake = self._docked = self._arranged = self._squeezed = False
         self._fault = ""
         self._pixel: Any = None
         self._slice: Any = None
@@ -118,6 +120,10 @@ class AttentionPanel(QWidget):
         control.stepped.connect(extras.follow)
         control.heavy.progressed.connect(view.show_progress)
         extras.structures.connect(view.details.show_bars)
+        extras.heads.connect(view.details.show_heads)
+        view.details.head_chosen.connect(
+            lambda block, head: control.set(block=block, heads=(head,))
+        )
         extras.trusted.connect(self._on_trust)
         extras.kernel.connect(view.details.show_kernel)
         extras.uncertain.connect(view.details.show_uncertain)
@@ -170,6 +176,17 @@ class AttentionPanel(QWidget):
 
     def _make_room(self) -> None:
         make_room(self)
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Make room again where another panel opened above or below and took it."""
+        super().resizeEvent(event)
+        if self._arranged and self.height() < LOW and not self._squeezed:
+            self._squeezed = True
+            QTimer.singleShot(0, _weak(self._give_way))
+
+    def _give_way(self) -> None:
+        make_room(self, in_front=False)
+        self._squeezed = False
 
     def hideEvent(self, event: QHideEvent | None) -> None:
         """Do not record what the user cannot see us record."""
@@ -368,6 +385,8 @@ class AttentionPanel(QWidget):
             control.layers.name_live()
         if page == STRUCTURES:
             self.extras.count(control.shown)
+        elif page == HEADS:
+            self.extras.count_heads(control.shown)
         elif page == BIAS:
             self.extras.show_bias()
         elif page == TRUST:

@@ -90,7 +90,13 @@ class Passes:
             )
         if position is None or settings.mode == "prompt":
             return latest
-        return tap.at(position) or latest
+        found = tap.at(position)
+        if found is None and tap.dropped:
+            raise BadInput(
+                "The window round this voxel is no longer in memory, as the scan has too many; "
+                "press G to run the model there."
+            )
+        return found or latest
 
     def update(self, settings: Settings) -> MaskUpdate:
         """Mask that the source's model gave, with its logits.
@@ -128,7 +134,9 @@ class Passes:
         one, case = self.recorded(settings, position), self.case
         own = settings.source == "own"
         if settings.source == "automatic" or (own and self._own_update is None):
-            for segmenter in segmenters:
+            from napari_sightline.viewer.automatic_run import remembered
+
+            for segmenter in (*segmenters, *remembered()):
                 if segmenter.network is one.network:
                     return Look(one, segmenter, None, position)
             raise BadInput("The model of this pass is not at hand; open its file under 'model'.")

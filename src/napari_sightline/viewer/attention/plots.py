@@ -13,9 +13,11 @@ from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 if TYPE_CHECKING:
-    from napari_sightline.attention.faithful import Faithfulness
+    from napari_sightline.attention.faithful import Faithfulness, Test
 
 Array = npt.NDArray[np.floating]
+#: Name (none: not in the legend), x, y, colour and style of a curve.
+Line = tuple[str, Array, Array, QColor, Qt.PenStyle]
 ACCENT, OTHER, EVEN = QColor(74, 163, 223), QColor(224, 140, 60), QColor(150, 150, 150)
 _ROW = 17
 
@@ -115,11 +117,11 @@ class Curves(Plot):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.curves: tuple[tuple[str, Array, Array, QColor, bool], ...] = ()
+        self.curves: tuple[Line, ...] = ()
         self.setFixedHeight(130)
 
-    def show_curves(self, curves: Sequence[tuple[str, Array, Array, QColor, bool]]) -> None:
-        """Show curves: name, x, y, colour, whether dashed."""
+    def show_curves(self, curves: Sequence[Line]) -> None:
+        """Show curves."""
         self.curves = tuple(curves)
         self.update()
 
@@ -137,8 +139,7 @@ class Curves(Plot):
         painter.drawText(QRectF(0, top - 6, left - 4, 14), flags, f"{high:.2g}")
         painter.drawText(QRectF(0, bottom - 8, left - 4, 14), flags, f"{low:.2g}")
         x0 = left
-        for name, x, y, colour, dashed in self.curves:
-            style = Qt.PenStyle.DashLine if dashed else Qt.PenStyle.SolidLine
+        for name, x, y, colour, style in self.curves:
             painter.setPen(QPen(colour, 2, style))
             points = [
                 QPointF(
@@ -159,22 +160,27 @@ class Curves(Plot):
         painter.drawText(
             QRectF(left, bottom + 1, right - left, 14),
             Qt.AlignmentFlag.AlignHCenter,
-            "share of tokens, strongest first",
+            "share of places, the map's strongest first",
         )
         painter.end()
 
 
-def trust_curves(found: Faithfulness) -> list[tuple[str, Array, Array, QColor, bool]]:
-    """Curves of a map beside the mean of random orders, for `Curves`."""
-    mine = found.maps["map"]
-    gone = np.mean([one.deletion for one in found.random], 0)
-    back = np.mean([one.insertion for one in found.random], 0)
-    return [
-        ("deletion", mine.share, mine.deletion, OTHER, False),
-        ("insertion", mine.share, mine.insertion, ACCENT, False),
-        ("chance", mine.share, gone, OTHER, True),
-        ("", mine.share, back, ACCENT, True),
-    ]
+def trust_curves(found: Faithfulness) -> list[Line]:
+    """Curves of a map beside the means of scattered orders and of the map moved, for `Curves`."""
+    mine, share = found.maps["map"], found.maps["map"].share
+    lines: list[Line] = []
+    colours: tuple[tuple[Test, QColor], ...] = (("deletion", OTHER), ("insertion", ACCENT))
+    for test, colour in colours:
+        lines.append((test, share, mine.curve(test), colour, Qt.PenStyle.SolidLine))
+    kinds = (
+        ("scattered", found.scattered, Qt.PenStyle.DashLine),
+        ("moved", found.moved["map"], Qt.PenStyle.DotLine),
+    )
+    for word, runs, style in kinds:
+        for test, colour in colours:
+            mean = np.mean([one.curve(test) for one in runs], 0)
+            lines.append((word if test == "deletion" else "", share, mean, colour, style))
+    return lines
 
 
 class Kernels(Plot):
@@ -227,4 +233,4 @@ class Kernels(Plot):
         painter.end()
 
 
-__all__ = ["Bar", "Bars", "Curves", "Kernels", "Plot"]
+__all__ = ["Bar", "Bars", "Curves", "Kernels", "Line", "Plot"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari_sightline.errors import Cancelled
@@ -57,5 +56,4 @@ def run_window(
     if job.cancelled():
         raise Cancelled("The run was cancelled.")
     job.progress(0.3, "running the model")
-    device = next(model.network.parameters()).device
-    replace(probe, image=probe.image.to(device)).record(tap)
+    probe.record(tap)

@@ -35,6 +35,8 @@ MODES: dict[Mode, str] = {
 REDUCTIONS: tuple[Reduction, ...] = ("mean", "max", "entropy")
 #: Modes that ask about a pinned voxel, and those that run the model again.
 STILL: tuple[Mode, ...] = ("pinned", "rollout", "relevance", "gradcam")
+#: Modes that ask one block, and so have heads.
+ASKED: tuple[Mode, ...] = ("cursor", "pinned", "prompt")
 AGAIN: tuple[Mode, ...] = ("relevance", "gradcam")
 COLORMAPS = ("inferno", "magma", "viridis", "turbo", "gray")
 
@@ -130,6 +132,28 @@ class Placed:
     values: Array
     step: Position
     origin: Position
+
+
+@dataclass(frozen=True, eq=False)
+class HeadRow:
+    """How much of one head's attention lies in each structure.
+
+    Attributes
+    ----------
+    module, block : str
+        Name of the block's module in the network, and for people.
+    head : int
+        From 0.
+    shares, even : dict of str to float
+        By structure: share of the attention, and what even attention would give (NaN where that
+        means nothing).
+    """
+
+    module: str
+    block: str
+    head: int
+    shares: dict[str, float]
+    even: dict[str, float]
 
 
 @dataclass(frozen=True, eq=False)

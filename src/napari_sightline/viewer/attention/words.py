@@ -13,13 +13,21 @@ if TYPE_CHECKING:
 
 #: How to read a map, always in sight.
 CAVEAT = "Attention is correlation, not a reason."
+#: What a study over many structures found (docs/attention.md).
+STUDY = "On validation scans, attention of one voxel was no better than chance; relevance was."
+
+
+def place_of(label: str) -> str:
+    """Stage and block of a label alone."""
+    parts = label.split(", ")
+    return ", ".join(
+        [part for part in parts[:2] if part.startswith(("stage", "block", "layer"))] or parts[:1]
+    )
 
 
 def short_block(label: str) -> str:
-    """Stage and block of a label, without the sizes."""
-    parts = label.split(", ")
-    head = [part for part in parts[:2] if part.startswith(("stage", "block", "layer"))]
-    words = head or parts[:1]
+    """Stage and block of a label, or block and which attention, without the sizes."""
+    parts, words = label.split(", "), place_of(label).split(", ")
     if len(words) == 1 and len(parts) > 1 and words[0].startswith("block"):
         words.append(parts[1])
     return ", ".join(words)
