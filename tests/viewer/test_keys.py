@@ -9,7 +9,10 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels
 from napari.utils.key_bindings import KeymapHandler
 from napari.utils.shortcuts import default_shortcuts
+from qtpy.QtWidgets import QLabel
+from viewer_making import User
 
+from napari_sightline.viewer import robot
 from napari_sightline.viewer.keys import CANDIDATE, KEYS, SHARED, UNDO, KeyRing
 
 
@@ -33,7 +36,7 @@ def test_keys_of_the_viewer_come_back() -> None:
 
 def test_no_key_is_one_of_napari_for_viewers_images_or_points() -> None:
     layers = ("shape", "polygon", "path", "rectangle", "ellipse", "line", "labels", "label")
-    drawing = (*layers, "points", "select_", "vertex", "direct", "copy", "paste", "brush")
+    drawing = (*layers, "points", "select_", "vertex", "direct_mode", "copy", "paste", "brush")
     taken = {
         str(binding)
         for name, bindings in default_shortcuts.items()
@@ -96,3 +99,23 @@ def test_an_image_lends_its_key_while_candidates_are_offered() -> None:
     ring.offer(None)
     handler.press_key(CANDIDATE)
     assert calls == [CANDIDATE] and not image.keymap
+
+
+def test_the_list_of_keys_comes_and_goes(user: User) -> None:
+    window = user.viewer.window._qt_window
+    window.activateWindow()
+    user.canvas.setFocus()
+    user.qtbot.waitUntil(window.isActiveWindow)
+    robot.key(user.canvas, "Question")
+    user.qtbot.waitUntil(lambda: user.panel._list is not None and user.panel._list.isVisible())
+    text = user.panel._list.findChild(QLabel).text()
+    for key, what in KEYS.items():
+        assert f">{key.replace('Control', 'Ctrl').replace('-', '+')}<" in text and what in text
+    user.panel.view.keys.click()
+    assert not user.panel._list.isVisible()
+    user.panel.view.keys.click()
+    assert user.panel._list.isVisible()
+    user.panel.sleep()
+    user.panel._list.hide()
+    robot.key(user.canvas, "Question")  # a panel that sleeps hears nothing
+    assert not user.panel._list.isVisible()

@@ -1,4 +1,4 @@
-"""What is computed before a click: the region in view, and a preview under the pointer.
+"""What is computed before a click: the region in view or under the pointer, and a preview.
 
 Neither is ever waited for: a prompt cancels both, and what comes too late is dropped.
 """
@@ -15,6 +15,7 @@ from qtpy.QtCore import QObject, QTimer
 
 from napari_sightline.orientation import Array
 from napari_sightline.prompts import Point, Position
+from napari_sightline.segment import scale
 from napari_sightline.viewer.bridge import bare, slice_at, voxel_at
 from napari_sightline.viewer.marks import Line
 from napari_sightline.viewer.worker import Job
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_sightline.segment.interactive import Session
+    from napari_sightline.viewer.case import Case
     from napari_sightline.viewer.controller import Controller
     from napari_sightline.viewer.options_view import LookTab
 
@@ -41,12 +43,13 @@ class Ahead(QObject):
         self._view, self._pointer = QTimer(self), QTimer(self)
         for timer, rest, look in (
             (self._view, _VIEW_RESTS, self.prepare),
-            (self._pointer, _POINTER_RESTS, self.preview),
+            (self._pointer, _POINTER_RESTS, self.rested),
         ):
             timer.setSingleShot(True)
             timer.setInterval(rest)
             timer.timeout.connect(look)
         self._done: tuple[Any, ...] = ()  # what was prepared last
+        self._under: tuple[Any, ...] = ()  # and under the pointer
         self._move = _Move(self.moved)
         tab.hover_chosen.connect(self._clear)
 
@@ -69,14 +72,14 @@ class Ahead(QObject):
         self._pointer.stop()
 
     def seen(self, _: Any = None) -> None:
-        """Hear that the view changed."""
+        """Hear that the view changed: what lies under the pointer changed too."""
         self._view.start()
+        self._pointer.start()
         self._clear()
 
     def moved(self) -> None:
         """Hear that the pointer moved."""
-        if self._tab.hover.isChecked():
-            self._pointer.start()
+        self._pointer.start()
 
     def _clear(self, _: Any = None) -> None:
         if self._control.ghost:
@@ -120,18 +123,36 @@ class Ahead(QObject):
 
     # ---- under the pointer
 
-    def preview(self) -> None:
-        """Show what a click under the pointer would give."""
+    def rested(self) -> None:
+        """Compute what a first click there needs; show what it would give, if that is wanted."""
         control, case, viewer = self._control, self._control.case, self._viewer
         if case is None or case.image is None or case.volume is None or control.busy:
             return
         dims = viewer.dims
-        if dims.ndisplay != 2 or not self._tab.hover.isChecked():
+        if dims.ndisplay != 2 or case.session.model is None:
             return
         place = voxel_at(case.image, viewer.cursor.position, dims.units, dims.displayed)
         if not case.volume.contains(place):
             self._clear()
             return
+        if not case.state.prompts:
+            self._prepare_at(case, place)
+        if self._tab.hover.isChecked():
+            self._preview(case, place)
+
+    def _prepare_at(self, case: Case, place: Position) -> None:
+        """Read the image round a place, once; neighbouring places share a region."""
+        assert case.volume is not None
+        under = (id(case), case.device, scale.start(case.volume, np.array(place)))
+        if under != self._under:
+            self._under = under
+            a, b, c = (slice(round(v), round(v) + 1) for v in place)
+            self._control.prepare((a, b, c))
+
+    def _preview(self, case: Case, place: Position) -> None:
+        """Show what a click at a place would give."""
+        control, dims = self._control, self._viewer.dims
+        assert case.image is not None
         axis, shown = slice_at(case.image, dims.point, dims.order, dims.units)
 
         def look(job: Job[tuple[Line, ...]]) -> tuple[Line, ...]:

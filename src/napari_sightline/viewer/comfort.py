@@ -42,7 +42,7 @@ class Comfort(QObject):
         """Keys and what they do."""
         return {
             "V": self.toggle_masks,
-            "O": self.toggle_outlines,
+            "W": self.toggle_outlines,
             "D": self.switch_plane,
             "J": self.jump,
             windows.PRESETS["soft tissue"].key: self.show_soft_tissue,

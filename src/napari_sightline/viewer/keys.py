@@ -34,7 +34,7 @@ KEYS: Mapping[str, str] = {
     "Delete": "take the marked prompt away",
     "D": "show the next plane through the place under the pointer",
     "J": "jump to the next prompt of the object",
-    "O": "outlines instead of filled masks, and back",
+    "W": "outlines instead of filled masks, and back",
     **{preset.key: f"window for {name}" for name, preset in PRESETS.items()},
 }
 #: Keys that napari has too, and what they do there: the panel has V while it is open, and C while

@@ -105,7 +105,7 @@ class LookTab(QWidget):
         form.addRow("opacity", self.opacity)
         grid = QGridLayout()
         grid.setSpacing(4)
-        self.outline = _tick("outline only", "Draw outlines instead of filling the objects")
+        self.outline = _tick("outline only (W)", "Draw outlines instead of filling the objects")
         self.shown = _tick("masks shown (V)", "Show or hide all masks", on=True)
         self.clicking = _tick("clicking", "Off: the mouse belongs to napari alone", on=True)
         self.hover = _tick("preview", "Show what a click under the pointer would give")

@@ -11,8 +11,6 @@ from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtGui import QHideEvent, QKeySequence, QShowEvent
 from qtpy.QtWidgets import (  # type: ignore[attr-defined]
-    QFileDialog,
-    QMessageBox,
     QShortcut,
     QSizePolicy,
     QVBoxLayout,
@@ -20,7 +18,6 @@ from qtpy.QtWidgets import (  # type: ignore[attr-defined]
 )
 
 from napari_sightline.errors import SightlineError
-from napari_sightline.io.formats import ending_of
 from napari_sightline.prompts import Position
 from napari_sightline.segment import predict
 from napari_sightline.viewer import planes
@@ -29,13 +26,13 @@ from napari_sightline.viewer.bridge import bare, is_scan, widen_range
 from napari_sightline.viewer.comfort import Comfort
 from napari_sightline.viewer.controller import Controller
 from napari_sightline.viewer.desk import Desk
-from napari_sightline.viewer.files import default_path
 from napari_sightline.viewer.gestures import Mouse
 from napari_sightline.viewer.keys import ACCEPT, LIST, REDO, UNDO, KeyRing
 from napari_sightline.viewer.keys_list import KeysList
 from napari_sightline.viewer.offer import Offer
 from napari_sightline.viewer.pencil import Pencil
 from napari_sightline.viewer.preferences import Preferences, preferences
+from napari_sightline.viewer.saving import ask_where
 from napari_sightline.viewer.starting import Starting
 from napari_sightline.viewer.state import Outcome, State
 from napari_sightline.viewer.view import PromptView
@@ -43,12 +40,6 @@ from napari_sightline.viewer.wording import Situation, advice, quality, timing
 
 if TYPE_CHECKING:
     import napari.viewer
-
-
-_FILTERS = (
-    "NIfTI (*.nii.gz *.nii);;3D Slicer segmentation (*.seg.nrrd);;"
-    "DICOM segmentation (*.dcm);;Surfaces (*.stl *.obj *.ply);;All files (*)"
-)
 
 
 class PromptPanel(QWidget):
@@ -153,7 +144,7 @@ class PromptPanel(QWidget):
         events = self._viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered, events.renamed):
             event.connect(self._on_layers)
-            self._viewer.layers.selection.events.active.connect(self._on_active)
+        self._viewer.layers.selection.events.active.connect(self._on_active)
         self._viewer.dims.events.ndisplay.connect(self._on_order)
         self._viewer.dims.events.order.connect(self._on_order)
         self._viewer.dims.events.point.connect(self._on_slice)
@@ -355,28 +346,9 @@ class PromptPanel(QWidget):
         if case is None or case.volume is None:
             self._tell("There is nothing to save yet; click an organ first.", True)
             return
-        chosen, _ = QFileDialog.getSaveFileName(
-            self, "Save labels", str(default_path(case.volume)), _FILTERS
-        )
-        if not chosen:
-            return
-        path = Path(chosen)
-        if not ending_of(path):
-            # The dialog asked about the name without the ending.
-            path = path.with_name(f"{path.name}.nii.gz")
-            if path.exists() and not self._may_replace(path):
-                return
-        self.controller.save(path)
-
-    def _may_replace(self, path: Path) -> bool:
-        buttons = QMessageBox.StandardButton
-        answer = QMessageBox.question(
-            self,
-            "Save labels",
-            f"{path.name} exists already. Replace it?",
-            buttons.Yes | buttons.No,
-        )
-        return bool(answer == buttons.Yes)
+        path = ask_where(self, case.volume)
+        if path is not None:
+            self.controller.save(path)
 
     # ---- what to show
 
