@@ -163,7 +163,22 @@ class TestLoss:
             t = (self.labels == k).float()
             both, sizes = (p[:, k] * t).sum(), p[:, k].sum() + t.sum()
             expected = expected + 0.5 * (1 - (2 * both + 20) / (sizes + 20))
+            expected = expected - 0.5 * 0.1 * p[0, k][t[0] > 0].log().mean()
         assert self.loss(logits, [True] * 3) == pytest.approx(float(expected), rel=1e-5)
+
+    def test_a_small_organ_that_died_out_is_pulled_back(self) -> None:
+        labels = torch.zeros(1, 16, 16, 16, dtype=torch.int64)
+        labels[0, :8, :8, :8], labels[0, 12, 12, 12:15] = 1, 2
+        logits = torch.zeros(1, 3, 16, 16, 16)
+        logits[0, 2] = -8
+        logits.requires_grad_()
+        seen = torch.ones_like(labels, dtype=torch.bool)
+        partial_loss(logits, labels, seen, torch.ones(1, 3, dtype=torch.bool)).backward()
+        assert logits.grad is not None
+        pull = logits.grad[0, 2]
+        assert float(pull.sum()) < 0
+        # Its voxels count tens of times more than by their number.
+        assert float(pull[12, 12, 13]) < -10 / labels.numel()
 
     def test_an_unknown_structure_is_as_good_as_background(self) -> None:
         labels = torch.tensor([0, 1, 0, 0]).view(1, 4, 1, 1)
