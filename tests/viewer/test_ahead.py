@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from viewer_making import SIDE, User, ball_scan
 
 from napari_sightline.segment import scale
 from napari_sightline.viewer import controller
+from napari_sightline.viewer.worker import Job
 from napari_sightline.volume import Volume
 
 MIDDLE = (SIDE // 2,) * 3
@@ -67,6 +69,20 @@ def test_the_preview_follows_the_pointer_and_changes_nothing(user: User, scan: V
     assert control.ghost == ()  # of another slice nothing is known yet
     move(user, ball, (30, 24, 24))
     user.qtbot.waitUntil(lambda: bool(control.ghost), timeout=10_000)
+    going = threading.Event()
+    control.worker.submit(Job(lambda _: going.wait(30)))
+    QTest.mouseMove(user.canvas, user.pixel(ball, (30, 20, 20)))
+    user.qtbot.wait(300)
+    going.set()  # it looks again once other work is done
+    user.qtbot.waitUntil(
+        lambda: (
+            bool(control.ghost)
+            and np.allclose(
+                np.mean([line.start for line in control.ghost], 0), (30, 20, 20), atol=1
+            )
+        ),
+        timeout=10_000,
+    )
     user.click(ball, (30, 24, 24))
     assert control.ghost == () and len(user.case.lines.data) == 0
     assert len(user.prompts) == 1 and user.mask[30, 24, 24]

@@ -126,10 +126,15 @@ class Ahead(QObject):
     def rested(self) -> None:
         """Compute what a first click there needs; show what it would give, if that is wanted."""
         control, case, viewer = self._control, self._control.case, self._viewer
-        if case is None or case.image is None or case.volume is None or control.busy:
-            return
         dims = viewer.dims
+        if case is None or case.image is None or case.volume is None or case.fault:
+            return
         if dims.ndisplay != 2 or case.session.model is None:
+            return
+        if control.waiting:
+            return  # it was clicked: what comes of it is seen soon
+        if control.busy:
+            self._pointer.start()  # once that is done
             return
         place = voxel_at(case.image, viewer.cursor.position, dims.units, dims.displayed)
         if not case.volume.contains(place):
