@@ -178,3 +178,16 @@ def test_another_layers_labels_are_a_start(user: User, scan: Volume, told: Told)
     user.wait()
     rows = [row for row in user.case.state.rows if row.ml]
     assert [row.id for row in rows] == [3, 7] and all(row.accepted for row in rows)
+
+
+def test_a_click_on_a_locked_object_is_explained(user: User, scan: Volume) -> None:
+    ball = user.show(scan)
+    user.click(ball, MIDDLE)
+    user.panel.controller.accept("larynx")
+    user.wait()
+    user.click(ball, MIDDLE)
+    assert not user.case.state.drawn
+    assert "belongs to larynx, which is locked" in user.panel.view.advice.text()
+    user.key("Z", "Control")
+    user.click(ball, (24, 24, 40))
+    assert user.case.state.drawn and "locked" not in user.panel.view.advice.text()

@@ -131,6 +131,16 @@ class Case:
         typed = {self.state.current: self.draft}
         return {r.id: r.name or typed.get(r.id) or f"object {r.id}" for r in rows if r.ml > 0}
 
+    def owner(self) -> str:
+        """Name of the locked object that has the place of the last prompt; empty without one."""
+        shown = voxels(self.labels, self.volume)
+        if shown is None or not self.state.prompts:
+            return ""
+        low, high = self.state.prompts[-1].bounds
+        middle = tuple(round((a + b) / 2) for a, b in zip(low, high, strict=True))
+        row = self.state.row(int(shown[middle]))
+        return self.names()[row.id] if row is not None and row.locked and row.ml > 0 else ""
+
     # ---- jobs, run on the worker
 
     def open(self, source: Source, journal: bool, job: Job[Outcome]) -> Outcome:

@@ -405,6 +405,7 @@ class PromptPanel(QWidget):
             preparing=control.preparing,
             drawn=state is not None and state.drawn,
             clicks=len(state.prompts) if state is not None else 0,
+            owner=case.owner() if case is not None else "",
         )
         alarm = self._alarm if not waiting else ""
         red = self._alarming if alarm else bool(situation.fault)

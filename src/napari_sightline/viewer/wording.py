@@ -25,6 +25,7 @@ class Situation:
     drawing: str = "point"
     offered: int = 0
     marked: bool = False
+    owner: str = ""  # locked object that has the place of the last prompt
 
 
 _DRAW = {
@@ -51,6 +52,11 @@ def advice(now: Situation) -> str:
         return f"{now.tool} is in use and has the mouse. Choose its pan and zoom tool to click."
     if now.marked:
         return "A prompt is marked. Drag it, or take it away with Delete; the mask follows."
+    if now.owner and not now.drawn:
+        return (
+            f"That place belongs to {now.owner}, which is locked. Unlock it in the list, or undo "
+            "and click elsewhere."
+        )
     if now.offered:
         return "Which is meant? C goes through the three. Or click what is missing; Enter accepts."
     if not now.flat:
