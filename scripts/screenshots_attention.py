@@ -19,7 +19,7 @@ from qtpy.QtCore import QPoint
 from qtpy.QtTest import QTest
 
 from napari_sightline.viewer import robot
-from napari_sightline.viewer.attention.details import STRUCTURES, TRUST, UNCERTAINTY
+from napari_sightline.viewer.attention.details import HEADS, STRUCTURES, TRUST, UNCERTAINTY
 
 SIZE = (1280, 800)
 
@@ -99,6 +99,11 @@ def tour(reader: Reader) -> None:
     view.details.setCurrentIndex(STRUCTURES)
     reader.idle()
     reader.picture("structures", bottom=True)
+    view.details.setCurrentIndex(HEADS)
+    reader.idle()
+    robot.wait_until(lambda: view.details.heads.rowCount() > 0)
+    reader.picture("heads", bottom=True)
+    view.details.setCurrentIndex(STRUCTURES)
     for layer in control.layers.kept:
         reader.viewer.layers.remove(layer)
     control.set(mode="prompt")

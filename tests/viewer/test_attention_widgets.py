@@ -1,4 +1,4 @@
-"""Where the attention panel stands beside another panel."""
+"""Where the attention panel stands beside another, and its pictures of heads."""
 
 from __future__ import annotations
 
@@ -94,3 +94,28 @@ def test_nothing_is_moved_where_there_is_room_or_nobody_else(
     qtbot.wait(20)
     assert not window.tabifiedDockWidgets(mine.parentWidget())  # type: ignore[arg-type]
     make_room(QWidget())  # in no dock at all
+
+
+def test_pictures_of_heads_are_few_a_second_and_the_newest_wins(qtbot: Any) -> None:
+    import numpy as np
+
+    from napari_sightline.viewer.attention.parts import Heads
+
+    heads = Heads()
+    qtbot.addWidget(heads)
+    heads.show_count(2, ())
+
+    def shown() -> int:
+        icon = heads.buttons[0].icon()
+        if icon.isNull():
+            return -1
+        return int(icon.pixmap(8, 8).toImage().pixelColor(4, 4).red())
+
+    for grey in (10, 20, 30, 200):
+        heads.show_pictures(np.full((2, 8, 8, 3), grey, np.uint8))
+    assert shown() == 10  # at once; what comes meanwhile waits
+    qtbot.waitUntil(lambda: shown() == 200, timeout=2_000)
+    heads.show_pictures(np.full((2, 8, 8, 3), 90, np.uint8))
+    heads.show_pictures(None)
+    qtbot.wait(300)
+    assert shown() == -1  # no picture that is out of date comes late
