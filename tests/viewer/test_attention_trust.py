@@ -291,6 +291,10 @@ def test_which_head_looks_where(reader: Reader) -> None:
     np.testing.assert_allclose(shares, ordered[::-1] if ascending else ordered, rtol=1e-5)
     assert shares[0] != shares[-1]
 
+    # Structures come before what is none.
+    texts = [table.horizontalHeaderItem(c).text() for c in range(table.columnCount())]
+    assert set(texts[2:4]) == {"left side", "right side"}
+
     # Copied as it is sorted.
     reader.details.copy.click()
     lines = QApplication.clipboard().text().strip().split("\n")

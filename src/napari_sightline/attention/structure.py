@@ -20,6 +20,8 @@ TISSUE, AIR, OUTSIDE, PADDING, TOKENS = (
     "padding",
     "tokens without a place",
 )
+#: The last names of each table.
+NO_STRUCTURE = (TISSUE, AIR, OUTSIDE, PADDING, TOKENS)
 #: HU below which a CT shows air, and share of the range of other modalities.
 _AIR_HU, _AIR_SHARE = -400.0, 0.1
 
@@ -172,7 +174,7 @@ def by_structure(
     volumes = np.append(spread.mean(0) if len(spread) else np.zeros(count + 1), [np.nan, np.nan])
     called = [(names or {}).get(int(value), f"label {int(value)}") for value in known]
     return StructureTable(
-        (*called, TISSUE, AIR, OUTSIDE, PADDING, TOKENS),
+        (*called, *NO_STRUCTURE),
         shares.astype(np.float32),
         volumes.astype(np.float32),
         answer.heads,

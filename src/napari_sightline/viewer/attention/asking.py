@@ -186,7 +186,7 @@ def all_heads(
     BadInput, ModelError, Cancelled
         As `ask`.
     """
-    from napari_sightline.attention.structure import by_structure
+    from napari_sightline.attention.structure import NO_STRUCTURE, by_structure
 
     rows = []
     with one.opened():
@@ -203,10 +203,11 @@ def all_heads(
             if not isinstance(answer, AttentionMap):
                 continue
             found = by_structure(answer, *scene)
+            known = frozenset(found.names[: -len(NO_STRUCTURE)])
             even = dict(zip(found.names, map(float, found.volumes), strict=True))
             for head, shares in enumerate(found.shares):
                 share = dict(zip(found.names, map(float, shares), strict=True))
-                rows.append(HeadRow(call.module, call.label, head, share, even))
+                rows.append(HeadRow(call.module, call.label, head, share, even, known))
     return rows
 
 

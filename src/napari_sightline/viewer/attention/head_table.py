@@ -18,7 +18,7 @@ _HEIGHT, _WIDEST = 190, 110
 
 
 class HeadTable(QTableWidget):
-    """One row a head, one column a structure, those that are looked at most first.
+    """One row a head, one column a structure, those looked at most first; then what is none.
 
     Signals
     -------
@@ -64,7 +64,8 @@ class HeadTable(QTableWidget):
             for name, share in row.shares.items():
                 largest[name] = max(share, largest.get(name, 0.0))
         kept = [name for name, share in largest.items() if share >= _LEAST]
-        names = sorted(kept, key=lambda name: -largest[name])
+        known = frozenset().union(*(row.structures for row in rows))
+        names = sorted(kept, key=lambda name: (name not in known, -largest[name]))
         words = ["block", "head", *names]
         self.setSortingEnabled(False)
         self.setColumnCount(len(words))

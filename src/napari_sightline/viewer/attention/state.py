@@ -147,6 +147,8 @@ class HeadRow:
     shares, even : dict of str to float
         By structure: share of the attention, and what even attention would give (NaN where that
         means nothing).
+    structures : frozenset of str
+        Which of these are labelled structures; the rest is tissue, air, padding.
     """
 
     module: str
@@ -154,6 +156,7 @@ class HeadRow:
     head: int
     shares: dict[str, float]
     even: dict[str, float]
+    structures: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
