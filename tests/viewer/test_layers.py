@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -154,3 +156,12 @@ def test_many_clicks_come_back_one_by_one(user: User) -> None:
         control.redo()
         user.qtbot.waitUntil(lambda: not control.busy, timeout=10_000)
         assert np.array_equal(user.case.labels.data, labels)
+
+
+def test_a_panels_first_layers_import_nothing_large_on_the_main_thread() -> None:
+    code = (
+        "import sys, threading; from napari_sightline.viewer import case;"
+        "work = threading.Thread(target=case.warm_up); work.start(); work.join();"
+        "assert {'pandas', 'skimage.color.colorconv'} <= set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -11,6 +11,7 @@ import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -149,6 +150,7 @@ class Case:
         What a crash left of a session on this scan comes back, unless `journal` is off.
         """
         note = ""
+        warm_up()
         if self.volume is None:
             try:
                 self.volume = source.read()
@@ -270,6 +272,12 @@ class Case:
             max(0, len(current.step.options) - 1),
             current.step.chosen,
         )
+
+
+def warm_up() -> None:
+    """Import on the worker what napari's first labels layer needs: it would stop the window."""
+    import_module("pandas")
+    assert import_module("skimage.color").rgb2lab  # which is loaded only once it is named
 
 
 def devices() -> tuple[str, ...]:
