@@ -152,10 +152,10 @@ class Curves(Plot):
             painter.drawPolyline(QPolygonF(points))
             if not name:
                 continue
-            painter.drawLine(QPointF(x0, bottom + 22), QPointF(x0 + 14, bottom + 22))
+            painter.drawLine(QPointF(x0, bottom + 22), QPointF(x0 + 12, bottom + 22))
             painter.setPen(self.ink)
-            painter.drawText(QPointF(x0 + 17, bottom + 26), name)
-            x0 += 26 + painter.fontMetrics().horizontalAdvance(name)
+            painter.drawText(QPointF(x0 + 14, bottom + 26), name)
+            x0 += 20 + painter.fontMetrics().horizontalAdvance(name)
         painter.setPen(self.ink)
         painter.drawText(
             QRectF(left, bottom + 1, right - left, 14),
