@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 #: How to read a map, always in sight.
 CAVEAT = "Attention is correlation, not a reason."
 #: What a study over many structures found (docs/attention.md).
-STUDY = "On validation scans, attention of one voxel was no better than chance; relevance was."
+STUDY = (
+    "On 18 validation structures relevance of sightline-3d was better than chance; the attention "
+    "of one voxel was not."
+)
 
 
 def place_of(label: str) -> str:
