@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod, ref
 
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtCore import QEvent, Qt, QTimer
-from qtpy.QtGui import QHideEvent, QKeySequence, QShowEvent
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import (  # type: ignore[attr-defined]
     QShortcut,
     QSizePolicy,
@@ -22,10 +22,11 @@ from napari_sightline.prompts import Position
 from napari_sightline.segment import predict
 from napari_sightline.viewer import planes
 from napari_sightline.viewer.ahead import Ahead
-from napari_sightline.viewer.bridge import bare, is_scan, widen_range
+from napari_sightline.viewer.bridge import is_scan, widen_range
 from napari_sightline.viewer.comfort import Comfort
 from napari_sightline.viewer.controller import Controller
 from napari_sightline.viewer.desk import Desk
+from napari_sightline.viewer.dock import DockPanel
 from napari_sightline.viewer.gestures import Mouse
 from napari_sightline.viewer.keys import ACCEPT, LIST, REDO, UNDO, KeyRing
 from napari_sightline.viewer.keys_list import KeysList
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     import napari.viewer
 
 
-class PromptPanel(QWidget):
+class PromptPanel(DockPanel):
     """Segment organs with clicks.
 
     While the panel is shown it listens to clicks and keys on the canvas; hidden or closed it
@@ -55,9 +56,10 @@ class PromptPanel(QWidget):
         Given by napari.
     """
 
+    naps = True
+
     def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._viewer = bare(viewer)
+        super().__init__(viewer, parent)
         self.controller = Controller(self._viewer, self)
         self.view = PromptView(self)
         layout = QVBoxLayout(self)
@@ -68,7 +70,6 @@ class PromptPanel(QWidget):
         self._active: Any = None
         self._alarm = self._timing = ""
         self._alarming = False
-        self._awake = self._docked = False
         self.desk = Desk(self.view, self.controller, self._go_to)
         self.starting = Starting(self._viewer, self.view.start, self.controller)
         self.pencil = Pencil(self._viewer, self.view, self.controller)
@@ -97,11 +98,6 @@ class PromptPanel(QWidget):
         }
         self._keys = KeyRing(self._viewer, {key: _weak(action) for key, action in do.items()})
         self._mouse = Mouse(self._viewer, ref(self.pencil))
-        # Layers come and go in groups (a sample, a viewer that closes): look once they are done.
-        self._settled = QTimer(self)
-        self._settled.setSingleShot(True)
-        self._settled.setInterval(0)
-        self._settled.timeout.connect(self._on_settled)
         # A click changes many things at once: show them together, once.
         self._due = QTimer(self)
         self._due.setSingleShot(True)
@@ -136,14 +132,7 @@ class PromptPanel(QWidget):
 
     # ---- open and closed
 
-    def wake(self) -> None:
-        """Listen to the viewer."""
-        if self._awake:
-            return
-        self._awake = True
-        events = self._viewer.layers.events
-        for event in (events.inserted, events.removed, events.reordered, events.renamed):
-            event.connect(self._on_layers)
+    def _listen(self) -> None:
         self._viewer.layers.selection.events.active.connect(self._on_active)
         self._viewer.dims.events.ndisplay.connect(self._on_order)
         self._viewer.dims.events.order.connect(self._on_order)
@@ -154,17 +143,9 @@ class PromptPanel(QWidget):
         self.ahead.wake()
         self._on_clicking(self.view.clicking.isChecked())
         self._on_active()
-        self._on_layers()
         self._on_order()
 
-    def sleep(self) -> None:
-        """Give back mouse and keys."""
-        if not self._awake:
-            return
-        self._awake = False
-        events = self._viewer.layers.events
-        for event in (events.inserted, events.removed, events.reordered, events.renamed):
-            event.disconnect(self._on_layers)
+    def _ignore(self) -> None:
         self._viewer.layers.selection.events.active.disconnect(self._on_active)
         self._watch_tool(None)
         self._viewer.dims.events.ndisplay.disconnect(self._on_order)
@@ -176,32 +157,7 @@ class PromptPanel(QWidget):
         self.ahead.sleep()
         self._mouse.ignore()
 
-    def showEvent(self, event: QShowEvent | None) -> None:
-        """Listen again."""
-        super().showEvent(event)
-        self._docked = True
-        self.wake()
-
-    def hideEvent(self, event: QHideEvent | None) -> None:
-        """Do not take clicks that the user cannot see us take."""
-        super().hideEvent(event)
-        if event is None or not event.spontaneous():
-            self.sleep()
-
-    def event(self, event: QEvent | None) -> bool:
-        """Notice that napari took the panel out of its dock."""
-        done = bool(super().event(event))
-        if event is not None and event.type() == QEvent.Type.ParentChange:
-            if self.parentWidget() is not None:
-                self._docked = True
-            elif self._docked:
-                self.shut()
-        return done
-
-    def shut(self) -> None:
-        """Stop all work and leave the viewer as a user wants to find it."""
-        self._docked = False
-        self.sleep()
+    def _end(self) -> None:
         self.controller.close()
 
     # ---- the viewer changes
@@ -210,12 +166,10 @@ class PromptPanel(QWidget):
         case, layers = self.controller.case, self._viewer.layers
         if case is not None and case.image not in layers:
             self.controller.check_layers()  # at once: no result may reach an image that is gone
-        self._settled.start()
+        super()._on_layers()
 
     def _on_settled(self) -> None:
         """Follow the layer list."""
-        if not self._awake:
-            return
         self.controller.check_layers()
         layers = self._viewer.layers
         self._images = [layer for layer in reversed(layers) if is_scan(layer)]

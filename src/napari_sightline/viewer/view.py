@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import QEvent, Qt, QTimer, Signal  # type: ignore[attr-defined]
+from qtpy.QtCore import QEvent, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import (
     QButtonGroup,
     QComboBox,
     QFormLayout,
     QHBoxLayout,
     QLabel,
-    QProgressBar,
-    QSizePolicy,
     QTabWidget,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_sightline.viewer.buttons import button, list_in, narrow, toggle
+from napari_sightline.viewer.buttons import button, list_in, narrow, toggle, wrapped
 from napari_sightline.viewer.naming import NameEdit
 from napari_sightline.viewer.objects_view import ObjectsView
 from napari_sightline.viewer.options_view import LookTab, ShapeTab, StartTab
 from napari_sightline.viewer.state import Row
+from napari_sightline.viewer.status import Status
 from napari_sightline.viewer.tools_view import ToolsView
 
 PLANES = ("Axial", "Coronal", "Sagittal")
@@ -47,12 +46,12 @@ class PromptView(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._alarm: bool | None = None
-        self._share = (0, "")
-        self._moment = QTimer(self)
-        self._moment.setSingleShot(True)
-        self._moment.setInterval(_MOMENT)
-        self._moment.timeout.connect(self._draw_progress)
+        # Three lines of advice: nothing jumps when the text changes.
+        tip = "Stop; clicks that wait are dropped"
+        self.status = Status(tip, self.cancel_asked, height=66, after=_MOMENT)
+        self.advice, self.progress = self.status.advice, self.status.progress
+        self.cancel = self.status.cancel
+        self.show_advice, self.show_progress = self.status.show_advice, self.status.show_progress
         self.tools, self.list = ToolsView(), ObjectsView()
         self.shape, self.look, self.start = ShapeTab(), LookTab(), StartTab()
         # The main controls by their short names.
@@ -63,7 +62,7 @@ class PromptView(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 6, 8, 6)
         layout.setSpacing(6)
-        layout.addLayout(self._state())
+        layout.addWidget(self.status)
         layout.addLayout(self._image())
         layout.addWidget(self.tools)
         layout.addLayout(self._object())
@@ -94,32 +93,6 @@ class PromptView(QWidget):
             self.list.dress()
 
     # ---- parts, from top to bottom
-
-    def _state(self) -> QVBoxLayout:
-        column = QVBoxLayout()
-        column.setSpacing(4)
-        self.advice = QLabel()
-        self.advice.setObjectName("sightline-advice")
-        self.advice.setWordWrap(True)
-        self.advice.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
-        self.advice.setMinimumHeight(66)  # three lines: nothing jumps when the text changes
-        _as_high_as_its_text(self.advice)
-        self.progress = QProgressBar()
-        self.progress.setRange(0, 100)
-        self.progress.setFixedHeight(16)
-        self.cancel = button("Cancel", "Stop; clicks that wait are dropped", self.cancel_asked)
-        self.cancel.setFixedHeight(20)
-        row = QHBoxLayout()
-        row.addWidget(self.progress, 1)
-        row.addWidget(self.cancel)
-        for widget in (self.progress, self.cancel):
-            policy = widget.sizePolicy()
-            policy.setRetainSizeWhenHidden(True)
-            widget.setSizePolicy(policy)
-            widget.hide()
-        column.addWidget(self.advice)
-        column.addLayout(row)
-        return column
 
     def _image(self) -> QFormLayout:
         form = _form()
@@ -169,10 +142,8 @@ class PromptView(QWidget):
         self.keys = button("?", "The list of keys (?)", self.keys_asked)
         self.keys.setFixedWidth(26)
         saving.addWidget(self.keys)
-        self.timing = QLabel()
-        self.timing.setWordWrap(True)
+        self.timing = wrapped(QLabel())
         self.timing.setMinimumHeight(36)  # two lines
-        _as_high_as_its_text(self.timing)
         column = QVBoxLayout()
         column.setSpacing(5)
         column.addLayout(saving)
@@ -192,40 +163,6 @@ class PromptView(QWidget):
             made.setChecked(self.planes.id(made) == plane)
         self.planes.setExclusive(plane >= 0)
 
-    def show_advice(self, text: str, alarm: bool = False) -> None:
-        """Say what to do next, or what went wrong."""
-        self.advice.setText(text)
-        if alarm != self._alarm:  # a style sheet costs milliseconds
-            self._alarm = alarm
-            edge = "#e0533d" if alarm else "#4aa3df"
-            self.advice.setStyleSheet(
-                f"QLabel {{ border: 0; border-left: 4px solid {edge}; padding: 2px 2px 2px 8px;"
-                " font-size: 11pt; }"
-            )
-
-    def show_progress(self, share: float | None, word: str = "") -> None:
-        """Show how far the work is, once it has taken a moment; None hides it."""
-        if share is None:
-            self._moment.stop()
-            if not self.progress.isHidden():
-                self.progress.hide()
-                self.cancel.hide()
-            return
-        self._share = round(100 * share), word
-        if self.progress.isHidden():
-            if not self._moment.isActive():
-                self._moment.start()
-        else:
-            self._draw_progress()
-
-    def _draw_progress(self) -> None:
-        # Each of these makes Qt draw the whole window at once, the scan too.
-        value, word = self._share
-        self.progress.setFormat(word)
-        self.progress.setValue(value)
-        self.progress.show()
-        self.cancel.show()
-
     def show_rows(self, rows: Sequence[Row], current: int, draft: str) -> None:
         """List the objects that have a mask."""
         self.list.show_rows(rows, current, draft)
@@ -241,9 +178,3 @@ def _form() -> QFormLayout:
     form.setVerticalSpacing(4)
     form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
     return form
-
-
-def _as_high_as_its_text(label: QLabel) -> None:
-    policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
-    policy.setHeightForWidth(True)
-    label.setSizePolicy(policy)
