@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
 
 from napari.utils.notifications import show_info
-from qtpy.QtCore import QEvent, QTimer
-from qtpy.QtGui import QColor, QHideEvent, QResizeEvent, QShowEvent
+from qtpy.QtCore import QTimer
+from qtpy.QtGui import QColor, QResizeEvent, QShowEvent
 from qtpy.QtWidgets import QFileDialog, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_sightline.errors import SightlineError
@@ -22,7 +22,8 @@ from napari_sightline.viewer.attention.state import Shown
 from napari_sightline.viewer.attention.view import OPEN_MODEL, AttentionView
 from napari_sightline.viewer.attention.words import caption, scale_words
 from napari_sightline.viewer.attention.work import colours_of
-from napari_sightline.viewer.bridge import bare, is_scan, slice_at
+from napari_sightline.viewer.bridge import is_scan, slice_at
+from napari_sightline.viewer.dock import DockPanel
 from napari_sightline.viewer.keys import KeyRing
 from napari_sightline.viewer.worker import Job
 
@@ -44,7 +45,7 @@ _REST = 250
 LOW = 300
 
 
-class AttentionPanel(QWidget):
+class AttentionPanel(DockPanel):
     """See where the model looked, live, on the scan.
 
     While the panel is shown, passes of the prompt panel are recorded and maps follow the cursor.
@@ -56,9 +57,10 @@ class AttentionPanel(QWidget):
         Given by napari.
     """
 
+    naps = True
+
     def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._viewer = bare(viewer)
+        super().__init__(viewer, parent)
         self.control = AttentionControl(self._viewer, self)
         self.extras = Extras(self._viewer, self.control)
         self.view = AttentionView(self)
@@ -67,7 +69,7 @@ class AttentionPanel(QWidget):
         layout.addWidget(self.view)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self._images: list[Any] = []
-        self._awake = self._docked = self._arranged = self._squeezed = False
+        self._arranged = self._squeezed = False
         self._fault = ""
         self._pixel: Any = None
         self._slice: Any = None
@@ -87,10 +89,6 @@ class AttentionPanel(QWidget):
         self._rest.setSingleShot(True)
         self._rest.setInterval(_REST)
         self._rest.timeout.connect(self._on_rest)
-        self._settled = QTimer(self)
-        self._settled.setSingleShot(True)
-        self._settled.setInterval(0)
-        self._settled.timeout.connect(self._on_settled)
         self._connect()
         self.wake()
 
@@ -130,34 +128,19 @@ class AttentionPanel(QWidget):
 
     # ---- open and closed
 
-    def wake(self) -> None:
-        """Listen to the viewer."""
-        if self._awake:
-            return
-        self._awake = True
-        layers, dims = self._viewer.layers.events, self._viewer.dims.events
-        for event in (layers.inserted, layers.removed, layers.reordered, layers.renamed):
-            event.connect(self._on_layers)
-        dims.point.connect(self._on_slice)
-        dims.order.connect(self._on_slice)
-        dims.ndisplay.connect(self._on_slice)
+    def _listen(self) -> None:
+        dims = self._viewer.dims.events
+        for event in (dims.point, dims.order, dims.ndisplay):
+            event.connect(self._on_slice)
         self._viewer.events.theme.connect(self._on_theme)
         self._viewer.mouse_move_callbacks.append(self._moved)
         self._keys.bind()
         self._on_theme()
-        self._on_layers()
 
-    def sleep(self) -> None:
-        """Give back mouse and keys; nothing is recorded any more."""
-        if not self._awake:
-            return
-        self._awake = False
-        layers, dims = self._viewer.layers.events, self._viewer.dims.events
-        for event in (layers.inserted, layers.removed, layers.reordered, layers.renamed):
-            event.disconnect(self._on_layers)
-        dims.point.disconnect(self._on_slice)
-        dims.order.disconnect(self._on_slice)
-        dims.ndisplay.disconnect(self._on_slice)
+    def _ignore(self) -> None:
+        dims = self._viewer.dims.events
+        for event in (dims.point, dims.order, dims.ndisplay):
+            event.disconnect(self._on_slice)
         self._viewer.events.theme.disconnect(self._on_theme)
         if self._moved in self._viewer.mouse_move_callbacks:
             self._viewer.mouse_move_callbacks.remove(self._moved)
@@ -165,14 +148,15 @@ class AttentionPanel(QWidget):
         self._rest.stop()
         self.control.leave()
 
+    def _end(self) -> None:
+        self.control.close()
+
     def showEvent(self, event: QShowEvent | None) -> None:
-        """Listen again."""
+        """Listen again, and find a place."""
         super().showEvent(event)
-        self._docked = True
         if not self._arranged:
             self._arranged = True
             QTimer.singleShot(0, _weak(self._make_room))
-        self.wake()
 
     def _make_room(self) -> None:
         make_room(self)
@@ -188,28 +172,6 @@ class AttentionPanel(QWidget):
         make_room(self, in_front=False)
         self._squeezed = False
 
-    def hideEvent(self, event: QHideEvent | None) -> None:
-        """Do not record what the user cannot see us record."""
-        super().hideEvent(event)
-        if event is None or not event.spontaneous():
-            self.sleep()
-
-    def event(self, event: QEvent | None) -> bool:
-        """Notice that napari took the panel out of its dock."""
-        done = bool(super().event(event))
-        if event is not None and event.type() == QEvent.Type.ParentChange:
-            if self.parentWidget() is not None:
-                self._docked = True
-            elif self._docked:
-                self.shut()
-        return done
-
-    def shut(self) -> None:
-        """Stop all work and leave the viewer as a user wants to find it."""
-        self._docked = False
-        self.sleep()
-        self.control.close()
-
     # ---- the viewer changes
 
     def _on_layers(self, _: Any = None) -> None:
@@ -218,11 +180,9 @@ class AttentionPanel(QWidget):
             control.choose(None)  # at once: no map may be drawn for an image that is gone
         elif control.layers is not None and control.layers.notice():
             self._refresh()
-        self._settled.start()
+        super()._on_layers()
 
     def _on_settled(self) -> None:
-        if not self._awake:
-            return
         self._images = [layer for layer in reversed(self._viewer.layers) if is_scan(layer)]
         if self.control.image is None and self._images:
             active = self._viewer.layers.selection.active
