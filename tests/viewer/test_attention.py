@@ -207,7 +207,9 @@ def test_a_map_follows_the_cursor_and_goes_with_its_image(
     user.click(ball, (24, 30, 24), "Control")
     reader.wait()
     logits = user.case.session.last_update.logits
-    assert control.layers.uncertainty.data.shape == logits.shape
+    reader.qtbot.waitUntil(
+        lambda: control.layers.uncertainty.data.shape == logits.shape, timeout=20_000
+    )
 
     # Who removes the live layer does not get it back with the next move of the mouse.
     user.viewer.layers.remove(reader.live)
@@ -238,7 +240,8 @@ def test_nothing_is_recorded_while_the_panel_is_closed(user: User, scan: Volume)
     assert "not recorded" in reader.said  # the click was made before
     user.click(ball, (24, 17, 24))
     reader.hover(ball, (24, 24, 26))
-    assert names(user.viewer) and not view_is_faulty(reader)
+    user.qtbot.waitUntil(lambda: bool(names(user.viewer)), timeout=20_000)
+    assert not view_is_faulty(reader)
     reader.key("K")
     kept = weakref.ref(reader.control.layers.kept[0])
     panel, control = weakref.ref(reader.panel), weakref.ref(reader.control)

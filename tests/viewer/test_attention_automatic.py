@@ -115,6 +115,7 @@ def reader(
     window = viewer.window
     _, panel = window.add_plugin_dock_widget("napari-sightline", "Organs, automatic (Swin-UNETR)")
     _, attention = window.add_plugin_dock_widget("napari-sightline", "Attention layers")
+    panel.choose_model("tissues")
     made = Reader(viewer, panel, attention, qtbot)
     made.settle()
     yield made

@@ -60,6 +60,7 @@ def reader(
     made = Watcher(viewer, panel, qtbot)
     assert panel.view.table.isChecked()
     panel.view.table.setChecked(False)  # tests that want the table say so
+    panel.choose_model("tissues")
     made.settle()
     yield made
     panel.control.close()

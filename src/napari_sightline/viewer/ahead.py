@@ -14,7 +14,7 @@ import numpy as np
 from qtpy.QtCore import QObject, QTimer
 
 from napari_sightline.orientation import Array
-from napari_sightline.prompts import Point, Position
+from napari_sightline.prompts import Point, Position, Prompt
 from napari_sightline.segment import scale
 from napari_sightline.viewer.bridge import bare, slice_at, voxel_at
 from napari_sightline.viewer.marks import Line
@@ -80,6 +80,11 @@ class Ahead(QObject):
     def moved(self) -> None:
         """Hear that the pointer moved."""
         self._pointer.start()
+
+    def clicked(self) -> None:
+        """Hear that a prompt was begun: a preview would be of what was before it."""
+        self._pointer.stop()
+        self._clear()
 
     def _clear(self, _: Any = None) -> None:
         if self._control.ghost:
@@ -164,11 +169,15 @@ class Ahead(QObject):
             return _outline(case.session, place, axis, shown, job)
 
         job = Job(look, None, None, "preview")
-        job.done = partial(self._show, job)
+        job.done = partial(self._show, job, case, case.state.prompts)
         control.worker.submit(job)
 
-    def _show(self, job: Job[Any], lines: tuple[Line, ...]) -> None:
-        if not job.cancelled() and self._tab.hover.isChecked():
+    def _show(
+        self, job: Job[Any], case: Case, prompts: tuple[Prompt, ...], lines: tuple[Line, ...]
+    ) -> None:
+        # Of what was before a click, or of another image, nothing is shown.
+        same = self._control.case is case and case.state.prompts == prompts
+        if same and not job.cancelled() and self._tab.hover.isChecked():
             self._control.show_ghost(lines)
 
 

@@ -126,6 +126,7 @@ class PromptPanel(DockPanel):
         control.told.connect(self._tell)
         control.saved.connect(self._on_saved)
         self.pencil.began.connect(self._calm)
+        self.pencil.began.connect(self.ahead.clicked)
         self.pencil.refused.connect(partial(self._tell, alarm=True))
         view.tools.tool_chosen.connect(self._refresh)
         control.worker.progressed.connect(view.show_progress)
