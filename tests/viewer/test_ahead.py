@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from viewer_making import SIDE, User, ball_scan
 
 from napari_sightline.segment import scale
 from napari_sightline.viewer import controller
+from napari_sightline.viewer.case import devices
 from napari_sightline.viewer.worker import Job
 from napari_sightline.volume import Volume
 
@@ -122,3 +126,13 @@ def test_a_slice_that_is_looked_at_is_read_once(user: User, model: Counting) -> 
         user.qtbot.wait(450)
         user.wait()
     assert model.read == read
+
+
+def test_devices_can_be_listed_while_torch_is_being_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    half = ModuleType("torch")
+    half.__spec__ = ModuleSpec("torch", None)
+    half.__spec__._initializing = True  # type: ignore[attr-defined]  # as importlib marks it
+    monkeypatch.setitem(sys.modules, "torch", half)
+    assert devices() == ("auto", "cpu")

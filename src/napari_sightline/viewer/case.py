@@ -283,7 +283,10 @@ def warm_up() -> None:
 def devices() -> tuple[str, ...]:
     """Devices to choose from; what torch finds only once it is loaded, which takes seconds."""
     torch = sys.modules.get("torch")
-    if torch is None or not torch.accelerator.is_available():
+    # While the worker imports it, the module is there, but half of it is missing.
+    if torch is None or getattr(torch.__spec__, "_initializing", False):
+        return "auto", "cpu"
+    if not torch.accelerator.is_available():
         return "auto", "cpu"
     kind = torch.accelerator.current_accelerator().type
     count = torch.accelerator.device_count()
