@@ -158,7 +158,7 @@ def test_slabs_appear_while_it_runs_and_cancel_leaves_nothing(
         assert np.count_nonzero(labels.data) < whole  # the rest is not there yet
         assert not labels.editable
         assert reader.view.progress.isVisible()
-        assert "left" in reader.view.progress.format()
+        reader.until(lambda: "left" in reader.view.progress.format())
         assert not reader.view.run.isEnabled()
         reader.press(reader.view.cancel)
         assert list(reader.viewer.layers) == before
