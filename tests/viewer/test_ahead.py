@@ -87,12 +87,14 @@ def test_the_preview_follows_the_pointer_and_changes_nothing(user: User, scan: V
         ),
         timeout=10_000,
     )
+    before = [tuple(line.start) for line in control.ghost]
     user.click(ball, (30, 24, 24))
-    assert control.ghost == () and len(user.case.lines.data) == 0
+    # What was before the click is gone; of a further click there something may be shown again.
+    assert [tuple(line.start) for line in control.ghost] != before
     assert len(user.prompts) == 1 and user.mask[30, 24, 24]
     move(user, ball, (30, 10, 10))
     tick.setChecked(False)
-    assert control.ghost == ()
+    assert control.ghost == () and len(user.case.lines.data) == 0
 
 
 def test_a_first_click_finds_its_region_read(user: User, model: Counting) -> None:
