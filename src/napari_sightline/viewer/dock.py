@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtCore import QEvent, QTimer
-from qtpy.QtGui import QHideEvent, QShowEvent
+from qtpy.QtGui import QHideEvent, QResizeEvent, QShowEvent
 from qtpy.QtWidgets import QWidget
 
 from napari_sightline.viewer.bridge import bare
+from napari_sightline.viewer.docking import heights, home, make_room, too_high
+
+#: Pixels of height below which a panel looks for more room.
+LOW = 300
 
 
 class DockPanel(QWidget):
     """A panel that follows the viewer's layers while it is awake.
 
     It wakes when `wake` is called, as its builder does last, and sleeps when napari takes it out
-    of its dock; with `naps` also while it is hidden.
+    of its dock; with `naps` also while it is hidden. Opened, it finds a place among other panels
+    and is in front; it gives way to one that opens later.
 
     Parameters
     ----------
@@ -31,10 +37,18 @@ class DockPanel(QWidget):
         self._viewer = bare(viewer)
         self._awake = self._docked = False
         # Layers come and go in groups (a sample, a viewer that closes): look once they are done.
-        self._settled = QTimer(self)
-        self._settled.setSingleShot(True)
-        self._settled.setInterval(0)
-        self._settled.timeout.connect(self._on_settled)
+        self._settled = self._timer(self._on_settled)
+        # Qt lays docks out after they are shown: look for a place once they have theirs.
+        self._opened, self._squeezed = self._timer(self._take_place), self._timer(self._give_way)
+        self._before = heights()  # napari makes its window higher before a new panel is shown
+        self._placed = False
+
+    def _timer(self, act: Callable[[], None]) -> QTimer:
+        made = QTimer(self)
+        made.setSingleShot(True)
+        made.setInterval(0)
+        made.timeout.connect(act)
+        return made
 
     # ---- what a panel does
 
@@ -91,12 +105,41 @@ class DockPanel(QWidget):
         super().showEvent(event)
         self._docked = True
         self.wake()
+        _, main = home(self)
+        if main is not None and not self._placed:
+            self._placed = True
+            self._before.setdefault(main, main.height())
+            self._opened.start()
 
     def hideEvent(self, event: QHideEvent | None) -> None:
         """Do nothing that the user cannot see."""
         super().hideEvent(event)
+        dock, _ = home(self)
+        if dock is not None and dock.isHidden():  # closed, not just minimised with its window
+            self._placed = False
         if self.naps and (event is None or not event.spontaneous()):
             self.sleep()
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Make room again where another panel opened above or below and took it."""
+        super().resizeEvent(event)
+        if self._placed and event is not None and event.size().height() < event.oldSize().height():
+            self._squeezed.start()
+
+    @property
+    def opening(self) -> bool:
+        """Whether it was opened just now and will look for its place."""
+        return self._opened.isActive()
+
+    def _take_place(self) -> None:
+        _, main = home(self)
+        make_room(self, height=None if main is None else self._before.get(main))
+        self._before.clear()
+
+    def _give_way(self) -> None:
+        _, main = home(self)
+        if main is not None and not self.opening and (self.height() < LOW or too_high(main)):
+            make_room(self, in_front=False)
 
     def event(self, event: QEvent | None) -> bool:
         """Notice that napari took the panel out of its dock."""

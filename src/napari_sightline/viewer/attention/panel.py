@@ -9,13 +9,12 @@ from weakref import WeakMethod
 
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QTimer
-from qtpy.QtGui import QColor, QResizeEvent, QShowEvent
+from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QFileDialog, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_sightline.errors import SightlineError
 from napari_sightline.viewer.attention.control import EMBEDDED, AttentionControl
 from napari_sightline.viewer.attention.details import BIAS, HEADS, STRUCTURES, TRUST
-from napari_sightline.viewer.attention.docking import make_room
 from napari_sightline.viewer.attention.extras import Extras
 from napari_sightline.viewer.attention.plots import trust_curves
 from napari_sightline.viewer.attention.state import Shown
@@ -41,8 +40,6 @@ KEYS = {
     RUN: "run the model at the cursor",
 }
 _REST = 250
-#: Pixels below which the panel looks for more room.
-LOW = 300
 
 
 class AttentionPanel(DockPanel):
@@ -69,7 +66,6 @@ class AttentionPanel(DockPanel):
         layout.addWidget(self.view)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self._images: list[Any] = []
-        self._arranged = self._squeezed = False
         self._fault = ""
         self._pixel: Any = None
         self._slice: Any = None
@@ -150,27 +146,6 @@ class AttentionPanel(DockPanel):
 
     def _end(self) -> None:
         self.control.close()
-
-    def showEvent(self, event: QShowEvent | None) -> None:
-        """Listen again, and find a place."""
-        super().showEvent(event)
-        if not self._arranged:
-            self._arranged = True
-            QTimer.singleShot(0, _weak(self._make_room))
-
-    def _make_room(self) -> None:
-        make_room(self)
-
-    def resizeEvent(self, event: QResizeEvent | None) -> None:
-        """Make room again where another panel opened above or below and took it."""
-        super().resizeEvent(event)
-        if self._arranged and self.height() < LOW and not self._squeezed:
-            self._squeezed = True
-            QTimer.singleShot(0, _weak(self._give_way))
-
-    def _give_way(self) -> None:
-        make_room(self, in_front=False)
-        self._squeezed = False
 
     # ---- the viewer changes
 
