@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from napari_sightline.environment import prepare_torch
 from napari_sightline.errors import BadInput
 from napari_sightline.evaluate.baseline import make_baseline
 from napari_sightline.evaluate.cases import EvaluationCase, load_case
@@ -224,7 +225,7 @@ def _start(factory: SessionFactory, jobs: int) -> None:
     # Read when torch is first imported, which a fresh process has not done yet.
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     os.environ.update(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # cores are shared: do not spin
+    prepare_torch()
     _worker["session"] = factory()
     _worker["session"].load()
 

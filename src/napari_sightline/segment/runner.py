@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_sightline.errors import ModelError
+from napari_sightline.models.instance_norm import keep_channels_last
 from napari_sightline.models.precision import autocast
 from napari_sightline.models.segmenter import Segmenter
 from napari_sightline.segment.device import (
@@ -88,6 +89,7 @@ class Runner:
         self.skipped = 0
         # Logits of windows that hold one value only, by that value; few, since each is large.
         self._flat: dict[tuple[float, ...], Tensor] = {}
+        keep_channels_last(self.network)
         self.guarded(
             lambda: self.network.to(self.footing.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         )

@@ -1,7 +1,5 @@
 """The napari plugin: the only room that knows napari and Qt."""
 
-import os
+from napari_sightline.environment import prepare_torch
 
-# Torch reads this when it is first loaded, long after this room. Threads that spin while they wait
-# would take the cores from the window; on a busy machine a click took many times as long.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+prepare_torch()  # torch is first loaded long after this room
