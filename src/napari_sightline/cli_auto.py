@@ -29,6 +29,13 @@ AutoModel = Annotated[
 Largest = Annotated[
     bool, typer.Option("--largest", help="Keep the largest part of every structure only.")
 ]
+Fragments = Annotated[
+    float | None,
+    typer.Option(
+        help="Leave out parts smaller than this share (0 to 1) of a structure's largest part, "
+        "instead of the model's; 0 keeps all."
+    ),
+]
 EMBEDDED = "swin-unetr-headneck-ct"
 
 
@@ -57,6 +64,7 @@ def auto(
         typer.Option(help="File of the model's next channel, such as T1 after T1c; repeat."),
     ] = None,
     largest: Largest = False,
+    fragments: Fragments = None,
     holes: Annotated[bool, typer.Option("--holes", help="Fill holes in every structure.")] = False,
     smooth: Annotated[
         float, typer.Option(help="Even out surfaces with a Gaussian of so many millimetres.")
@@ -109,6 +117,7 @@ def auto(
         measures,
         probabilities,
         uncertainty,
+        fragments,
     )
     check_target(json)
     if more and _is_batch(image, out):
@@ -242,6 +251,7 @@ def evaluate_automatic(
     cases: Annotated[Path, typer.Option(help="Cases file.", show_default=False)],
     model: AutoModel = EMBEDDED,
     largest: Largest = False,
+    fragments: Fragments = None,
     holes: Annotated[bool, typer.Option("--holes", help="Fill holes in every structure.")] = False,
     details: Annotated[
         bool, typer.Option("--details", help="Scores of each case in the JSON.")
@@ -260,7 +270,8 @@ def evaluate_automatic(
 
     check_target(json)
     found = read_cases(cases)
-    method = method_of(load_segmenter(model), device, precision, Finish(largest, holes))
+    finish = Finish(largest, holes)
+    method = method_of(load_segmenter(model), device, precision, finish, fragments)
     with progress("evaluating") as tell:
         result = evaluate(
             found,

@@ -18,6 +18,7 @@ from napari_sightline.errors import BadInput, Cancelled, ModelError
 from napari_sightline.models.segmenter import IntensityRule, Segmenter, SegmenterSpec
 from napari_sightline.segment.automatic import Segmentation, Slab, entropy_of, segment
 from napari_sightline.segment.device import Footing, batch_for, is_out_of_memory
+from napari_sightline.segment.finish import Finish
 from napari_sightline.segment.frame import Frame
 from napari_sightline.segment.scaling import Scaling
 from napari_sightline.segment.windows import Windows, importance_map
@@ -438,6 +439,25 @@ class TestAlongTheWay:
         with pytest.raises(Cancelled):
             run(scan((40, 40, 40)), made, cancel=lambda: net.calls >= 3)
         assert net.calls == 3
+
+    @pytest.mark.parametrize("overlapping", [False, True])
+    def test_fragments_are_left_out(self, overlapping: bool) -> None:
+        volume, facts = scan((30, 20, 25), spacing=(2.0, 1.0, 1.0)), {"overlapping": overlapping}
+        whole = run(volume, model(**facts))
+        expected = Finish(fragments=0.5).apply(whole.labels, volume.spacing)
+        assert (expected != whole.labels).any()
+        drawn = np.zeros_like(whole.labels)
+
+        def draw(slab: Any) -> None:
+            drawn[(..., *slab.box)] = slab.labels
+
+        made = model(fragments=0.5, **facts)
+        found = run(volume, made, on_slab=draw)
+        assert np.array_equal(found.labels, expected) and np.array_equal(drawn, expected)
+        assert any("left out" in note and "50%" in note for note in found.notes)
+        # The user's word counts before the model's.
+        assert np.array_equal(run(volume, made, fragments=0).labels, whole.labels)
+        assert np.array_equal(run(volume, model(**facts), fragments=0.5).labels, expected)
 
     def test_progress_rises_to_one(self) -> None:
         shares: list[float] = []

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from napari_sightline.errors import BadInput
 from napari_sightline.segment.morphology import (
+    drop_fragments,
     fill_holes,
     gap_axis,
     grow,
@@ -56,6 +57,16 @@ def test_largest_part_and_holes(seed: int) -> None:
     dense = random_mask(seed, 0.8)
     if min(dense.shape) > 1:
         np.testing.assert_array_equal(fill_holes(dense), ndimage.binary_fill_holes(dense))
+
+
+@given(st.integers(0, 999), st.floats(0.05, 1))
+def test_fragments_are_parts_smaller_than_a_share(seed: int, share: float) -> None:
+    mask = random_mask(seed, 0.2)
+    parts, _ = ndimage.label(mask, np.ones((3, 3, 3)))
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    expected = mask & (sizes[parts] >= share * sizes.max())
+    np.testing.assert_array_equal(drop_fragments(mask, share), expected)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

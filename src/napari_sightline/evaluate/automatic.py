@@ -42,13 +42,17 @@ class Score:
 
 
 def method_of(
-    model: Segmenter, device: str = "auto", precision: str = "auto", finish: Finish | None = None
+    model: Segmenter,
+    device: str = "auto",
+    precision: str = "auto",
+    finish: Finish | None = None,
+    fragments: float | None = None,
 ) -> Method:
     """Make of a model what `evaluate` calls."""
     from napari_sightline.segment.automatic import segment
 
     def run(volume: Volume) -> tuple[npt.NDArray[Any], dict[int, str]]:
-        found = segment(volume, model, device=device, precision=precision)
+        found = segment(volume, model, device=device, precision=precision, fragments=fragments)
         return (finish or Finish()).apply(found.labels, volume.spacing), found.names
 
     return run

@@ -35,7 +35,7 @@ class AutoOptions:
     ----------
     model : str
         Name or file, as `napari_sightline.models.load_segmenter` takes it.
-    device, precision, overlap, skip_air
+    device, precision, overlap, skip_air, fragments
         As for `segment`.
     finish : Finish
         Operations on every structure.
@@ -54,6 +54,7 @@ class AutoOptions:
     measures: bool = False
     probabilities: bool = False
     uncertainty: bool = False
+    fragments: float | None = None
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,7 @@ def segment_file(
         precision=options.precision,
         overlap=options.overlap,
         skip_air=options.skip_air,
+        fragments=options.fragments,
         probabilities=options.probabilities,
         entropy=options.uncertainty,
         progress=progress,

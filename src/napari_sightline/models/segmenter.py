@@ -69,6 +69,9 @@ class SegmenterSpec:
         Share of a window that the next one sees again, 0 .. <1.
     overlapping : bool
         Whether structures may overlap: sigmoid for each channel instead of softmax.
+    fragments : float
+        Parts of a structure smaller than this share, 0 .. 1, of its largest part are left out of
+        labels; 0 keeps all. The network's own answer has them.
     modality : str or None
         ``"CT"``, ``"MR"``, ``"PT"``: others are warned of.
     licence, source : str
@@ -87,6 +90,7 @@ class SegmenterSpec:
     intensity: IntensityRule = field(default_factory=IntensityRule)
     overlap: float = 0.5
     overlapping: bool = False
+    fragments: float = 0.0
     modality: str | None = None
     licence: str = ""
     source: str = ""

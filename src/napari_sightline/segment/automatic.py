@@ -21,6 +21,7 @@ from napari_sightline.errors import BadInput, Cancelled
 from napari_sightline.models.precision import pick_device
 from napari_sightline.models.segmenter import Segmenter
 from napari_sightline.segment.device import is_out_of_memory
+from napari_sightline.segment.finish import Finish
 from napari_sightline.segment.fitness import check_volumes, concerns
 from napari_sightline.segment.frame import Frame, window_affine, working_spacing
 from napari_sightline.segment.resample import Grid
@@ -97,6 +98,7 @@ def segment(
     overlap: float | None = None,
     batch: int | None = None,
     skip_air: bool = True,
+    fragments: float | None = None,
     probabilities: bool = False,
     entropy: bool = False,
     on_slab: Callable[[Slab], None] | None = None,
@@ -126,10 +128,14 @@ def segment(
     skip_air : bool
         Whether a window that holds one value only, as outside of a body, takes the result of
         the first such window. The network would give the same: nothing but time changes.
+    fragments : float, optional
+        Share, 0 .. 1, of a structure's largest part below which its other parts are left out of the
+        labels, instead of the model's; 0 keeps all.
     probabilities, entropy : bool
         Whether these are returned too.
     on_slab : callable, optional
-        Called with each `Slab` as it is finished, in this thread.
+        Called with each `Slab` as it is finished, in this thread; with the whole at the end where
+        fragments were left out.
     on_note : callable, optional
         Called with each note as it comes up.
     progress : callable, optional
@@ -161,7 +167,8 @@ def segment(
         )
     if batch is not None and batch < 1:
         raise BadInput(f"A batch of {batch} windows is not possible; give 1 or more.")
-    run = _Run(volumes, model, overlap, skip_air)
+    finish = Finish(fragments=model.spec.fragments if fragments is None else fragments)
+    run = _Run(volumes, model, overlap, skip_air, finish)
     run.on_note, run.progress, run.cancel = on_note, progress, cancel
     for note in concerns(volumes, model.spec):
         run.note(note)
@@ -178,9 +185,15 @@ class _Run:
     cancel: Callable[[], bool] | None = None
 
     def __init__(
-        self, volumes: list[Volume], model: Segmenter, overlap: float | None, skip_air: bool
+        self,
+        volumes: list[Volume],
+        model: Segmenter,
+        overlap: float | None,
+        skip_air: bool,
+        finish: Finish,
     ) -> None:
         self.spec, self.volumes, self.skip_air = model.spec, volumes, skip_air
+        self.finish = finish
         frame = Frame.of(self.spec.orientation)
         scan = volumes[0]
         wished = working_spacing(scan.spacing, self.spec)
@@ -247,6 +260,8 @@ class _Run:
             if writer.written > before and on_slab is not None:
                 where = sweep.box(before, writer.written)
                 on_slab(Slab(where, labels[(..., *where)]))
+        if self._leave_out(labels) and on_slab is not None:
+            on_slab(Slab((slice(None),) * 3, labels))
         self._tell("done")
         return Segmentation(
             labels,
@@ -335,6 +350,21 @@ class _Run:
             chances[(slice(None), *box)] = chance.to(torch.float16).cpu().numpy()
         if unsure is not None:
             unsure[box] = entropy_of(chance, self.spec.overlapping).half().cpu().numpy()
+
+    def _leave_out(self, labels: npt.NDArray[Any]) -> bool:
+        """Leave fragments out, in place; whether there were any."""
+        if not self.finish:
+            return False
+        finished = self.finish.apply(labels, self.volumes[0].spacing)
+        count = int(np.count_nonzero(finished != labels))
+        if not count:
+            return False
+        labels[...] = finished
+        self.note(
+            f"{count:,} voxels were left out: parts smaller than {self.finish.fragments:.0%} of a "
+            "structure's largest part."
+        )
+        return True
 
     def _tell(self, word: str, skipped: int = 0) -> None:
         if self.progress is None:

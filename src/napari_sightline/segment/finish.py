@@ -1,4 +1,4 @@
-"""What may be done to automatic labels before they are written: one part, no holes, smoothness."""
+"""What may be done to automatic labels: no fragments, no holes, smoothness."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_sightline.errors import BadInput
-from napari_sightline.segment.morphology import FARTHEST, fill_holes, largest_part, smooth
+from napari_sightline.segment.morphology import (
+    FARTHEST,
+    drop_fragments,
+    fill_holes,
+    largest_part,
+    smooth,
+)
 
 
 @dataclass(frozen=True)
@@ -24,20 +30,25 @@ class Finish:
         Fill what a structure shuts in on all sides.
     smooth_mm : float
         Standard deviation of a Gaussian that evens out the surface; 0 leaves it.
+    fragments : float
+        Leave out parts smaller than this share, 0 .. 1, of a structure's largest; 0 leaves all.
     """
 
     largest: bool = False
     holes: bool = False
     smooth_mm: float = 0.0
+    fragments: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.fragments <= 1:
+            raise BadInput(f"A share of {self.fragments:g} is none; give 0 to 1.")
         if not 0 <= self.smooth_mm <= FARTHEST:
             raise BadInput(
                 f"Smoothing by {self.smooth_mm:g} mm is not possible; give 0 to {FARTHEST:g} mm."
             )
 
     def __bool__(self) -> bool:
-        return self.largest or self.holes or self.smooth_mm > 0
+        return self.largest or self.holes or self.smooth_mm > 0 or self.fragments > 0
 
     def apply(
         self, labels: npt.NDArray[Any], spacing: tuple[float, float, float]
@@ -79,6 +90,8 @@ class Finish:
     ) -> npt.NDArray[np.bool_]:
         if self.largest:
             mask = largest_part(mask)
+        elif self.fragments:
+            mask = drop_fragments(mask, self.fragments)
         if self.holes:
             mask = fill_holes(mask)
         if self.smooth_mm:

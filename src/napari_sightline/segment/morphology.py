@@ -29,6 +29,16 @@ def largest_part(mask: np.ndarray) -> np.ndarray:
     return np.asarray(parts) > 0
 
 
+def drop_fragments(mask: np.ndarray, share: float) -> np.ndarray:
+    """Leave out parts smaller than a share, 0 .. 1, of the largest; parts as in `largest_part`."""
+    import cc3d
+
+    parts = cc3d.connected_components(mask.astype(np.uint8), connectivity=26)
+    counts = np.bincount(parts.ravel())
+    counts[0] = 0
+    return np.asarray((counts > 0) & (counts >= share * counts.max()))[parts]
+
+
 def fill_holes(mask: np.ndarray) -> np.ndarray:
     """Fill what the mask shuts in on all sides; in a mask of one slice, within that slice."""
     import cc3d

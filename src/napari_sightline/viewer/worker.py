@@ -32,7 +32,7 @@ _PATIENCE = 60.0
 #: Seconds between two reports of progress.
 _BEAT = 0.05
 #: By how much a worker is nicer than the window.
-_NICE = 4
+_NICE = 10
 
 
 class Job(Generic[T]):

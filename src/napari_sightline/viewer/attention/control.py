@@ -304,8 +304,7 @@ class AttentionControl(QObject):
         return look, self.settings.colormap
 
     def _draw(self, context: int, result: tuple[Shown, Pictures | None]) -> None:
-        if self._wish:
-            self._debounce.start()
+        self._go_on()
         if context != self._context or self.layers is None or self.image is None:
             return
         if self.image not in self._viewer.layers:
@@ -323,9 +322,14 @@ class AttentionControl(QObject):
         self.told.emit("", False)
         self.answered.emit(shown, pictures)
 
-    def _failed(self, context: int, error: Exception) -> None:
+    def _go_on(self) -> None:
+        """Ask what was wished for meanwhile: it is computed while the window is drawn."""
         if self._wish:
-            self._debounce.start()
+            self._debounce.stop()
+            self._submit()
+
+    def _failed(self, context: int, error: Exception) -> None:
+        self._go_on()
         if context == self._context:
             self._fault(error)
 
