@@ -137,6 +137,28 @@ def test_what_the_mask_rests_on_lies_on_the_scans_grid(reader: Reader, mode: str
     assert np.array_equal(live.data, drawn)
 
 
+def test_other_colours_do_not_run_the_model_again(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[str] = []
+
+    def counted(name: str) -> Callable[..., Any]:
+        work = getattr(judge, name)
+        return lambda *args: (runs.append(name), work(*args))[1]  # type: ignore[func-returns-value]
+
+    for name in ("relevance_of", "gradcam_of"):
+        monkeypatch.setattr(judge, name, counted(name))
+    reader.ask("relevance")
+    reader.control.set(colormap="viridis")
+    reader.wait()
+    assert runs == ["relevance_of"] and reader.live.colormap.name == "viridis"
+    reader.ask("gradcam")
+    reader.control.set(opacity=0.7)
+    reader.wait()
+    assert runs == ["relevance_of", "gradcam_of"] and reader.live.opacity == 0.7
+    assert "Seg-Grad-CAM" in reader.view.caption.text()
+
+
 def test_relevance_that_comes_too_late_is_dropped(
     reader: Reader, held: Callable[[str], threading.Event]
 ) -> None:

@@ -16,6 +16,7 @@ from napari_sightline.volume import Volume
 
 if TYPE_CHECKING:
     from napari_sightline.attention.calls import Pass
+    from napari_sightline.attention.maps import AttentionMap
     from napari_sightline.viewer.attention.judge import Look as Again
 
 
@@ -33,6 +34,7 @@ class Asker:
         self._lock = threading.Lock()
         self._volume: Volume | None = None
         self._open: tuple[Pass, ExitStack] | None = None
+        self._explained: tuple[tuple[Any, ...], AttentionMap] | None = None
 
     def volume(self) -> Volume:
         """Read the scan, once; any thread but the main one."""
@@ -57,8 +59,17 @@ class Asker:
             from napari_sightline.viewer.attention.judge import gradcam_of, relevance_of
 
             explain = gradcam_of if settings.mode == "gradcam" else relevance_of
-            job.progress(0.1, "running the model with gradients")
-            shown = show(explain(again, self.volume()), settings, position)
+            again.one.check()
+            # Of a click's mask the same wherever the cursor is; other colours change nothing.
+            asked = (
+                settings.mode,
+                again.one.number,
+                again.position if again.region is None else None,
+            )
+            if self._explained is None or self._explained[0] != asked:
+                job.progress(0.1, "running the model with gradients")
+                self._explained = asked, explain(again, self.volume())
+            shown = show(self._explained[1], settings, position)
             return shown, self._pictures(shown, settings, view)
         if self._open is None or self._open[0] is not one:
             self.close(job)
