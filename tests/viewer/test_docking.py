@@ -122,6 +122,9 @@ def test_the_panel_opened_last_is_in_front_and_the_window_as_high_as_before(
         qtbot.waitUntil(lambda: not any(map(seen, before)))
         assert len(window.tabifiedDockWidgets(dock)) == len(before)
         before.append(panel)
+    assert [one.parentWidget().windowTitle() for one in before] == [
+        name.capitalize() for name in order.split()
+    ]
     # Closed and opened again by the menu, the first comes to the front, and the rest stay behind.
     first = before[0].parentWidget()
     for visible in (False, True):

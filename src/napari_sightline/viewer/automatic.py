@@ -37,6 +37,8 @@ class AutomaticPanel(DockPanel):
         Given by napari.
     """
 
+    short = "Automatic"
+
     def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
         super().__init__(viewer, parent)
         self.control = AutomaticControl(self._viewer, self)

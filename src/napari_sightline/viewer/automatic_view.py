@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from qtpy.QtCore import QSize, Qt, Signal  # type: ignore[attr-defined]
-from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QCheckBox,
-    QComboBox,
     QDoubleSpinBox,
     QFormLayout,
     QHBoxLayout,
@@ -25,7 +23,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_sightline.anatomy import Colour
-from napari_sightline.viewer.buttons import button, list_in, narrow, wrapped
+from napari_sightline.viewer.buttons import Chooser, button, list_in, wrapped
+from napari_sightline.viewer.icons import swatch
 from napari_sightline.viewer.status import Status
 from napari_sightline.viewer.wording import millilitres
 
@@ -60,13 +59,13 @@ class AutomaticView(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._organs: tuple[Organ, ...] = ()
-        self.channels: list[QComboBox] = []
+        self.channels: list[Chooser] = []
         self._channels: list[str] = []
         self._picked: dict[str, str] = {}  # layers that the user chose, by channel
         column = QVBoxLayout(self)
         column.setContentsMargins(8, 6, 8, 6)
         column.setSpacing(6)
-        self.status = Status("Stop; nothing of this run is kept", self.cancel_asked)
+        self.status = Status("Stop; nothing of this run is kept", self.cancel_asked, height=58)
         self.advice, self.progress = self.status.advice, self.status.progress
         self.cancel = self.status.cancel
         self.show_advice, self.show_progress = self.status.show_advice, self.status.show_progress
@@ -75,7 +74,7 @@ class AutomaticView(QWidget):
         self._start(column)
         self._list(column)
         self._after(column)
-        self.setMinimumWidth(270)
+        self.setMinimumWidth(288)
 
     # ---- parts, from top to bottom
 
@@ -84,11 +83,9 @@ class AutomaticView(QWidget):
         self.form.setContentsMargins(0, 0, 0, 0)
         self.form.setVerticalSpacing(4)
         self.form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        self.image = narrow(QComboBox())
-        self.image.setToolTip("The scan to segment")
+        self.image = Chooser("The scan to segment")
         self.image.activated.connect(self.image_chosen)
-        self.model = narrow(QComboBox())
-        self.model.setToolTip("The automatic model")
+        self.model = Chooser("The automatic model")
         self.model.activated.connect(
             lambda index: self.model_chosen.emit(str(self.model.itemData(index)))
         )
@@ -98,10 +95,8 @@ class AutomaticView(QWidget):
         self.manage = button(
             "Models …", "Download, add, verify and remove models", self.models_asked
         )
-        self.manage.setMinimumWidth(self.manage.fontMetrics().horizontalAdvance("Models …") + 14)
         models.addWidget(self.manage)
-        self.device = narrow(QComboBox())
-        self.device.setToolTip("Where the model runs; auto takes a GPU where there is one")
+        self.device = Chooser("Where the model runs; auto takes a GPU where there is one")
         self.form.addRow("image", self.image)
         self.form.addRow("model", models)
         self.form.addRow("device", self.device)
@@ -148,7 +143,7 @@ class AutomaticView(QWidget):
             header.setStretchLastSection(False)
             header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
             header.setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)
-        self.organs.setMinimumHeight(96)
+        self.organs.setMinimumHeight(64)
         self.organs.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding)
         self.organs.itemClicked.connect(
             lambda item, _: self.place_asked.emit(int(item.data(0, _VALUE)))
@@ -224,7 +219,7 @@ class AutomaticView(QWidget):
         if len(wanted) != len(self.channels):
             for box in self.channels:
                 self.form.removeRow(box)
-            self.channels = [narrow(QComboBox()) for _ in wanted]
+            self.channels = [Chooser() for _ in wanted]
             for index, (channel, box) in enumerate(zip(wanted, self.channels, strict=True)):
                 box.textActivated.connect(partial(self._pick, index))
                 self.form.insertRow(1 + index, channel, box)
@@ -280,16 +275,3 @@ def guess(channel: str, index: int, names: Sequence[str]) -> int:
             if alias in words:
                 return number
     return min(index, len(names) - 1)
-
-
-# ---- pieces that the neighbouring panels share
-
-
-def swatch(colour: Colour) -> QIcon:
-    """Icon of a structure's colour."""
-    pixmap = QPixmap(12, 12)
-    pixmap.fill(QColor(128, 128, 128))  # an edge: pale colours on a pale theme
-    painter = QPainter(pixmap)
-    painter.fillRect(1, 1, 10, 10, QColor(*colour))
-    painter.end()
-    return QIcon(pixmap)

@@ -10,7 +10,7 @@ from qtpy.QtGui import QHideEvent, QResizeEvent, QShowEvent
 from qtpy.QtWidgets import QWidget
 
 from napari_sightline.viewer.bridge import bare
-from napari_sightline.viewer.docking import heights, home, make_room, too_high
+from napari_sightline.viewer.docking import heights, home, make_room, name, too_high
 
 #: Pixels of height below which a panel looks for more room.
 LOW = 300
@@ -29,6 +29,8 @@ class DockPanel(QWidget):
         Given by napari.
     """
 
+    #: On its tab among other panels, where there is little room.
+    short = ""
     #: Whether the panel sleeps while it is hidden.
     naps = False
 
@@ -132,8 +134,10 @@ class DockPanel(QWidget):
         return self._opened.isActive()
 
     def _take_place(self) -> None:
-        _, main = home(self)
-        make_room(self, height=None if main is None else self._before.get(main))
+        dock, main = home(self)
+        if dock is not None and main is not None:
+            name(dock, self.short)
+            make_room(self, height=self._before.get(main))
         self._before.clear()
 
     def _give_way(self) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 from weakref import WeakKeyDictionary, ref
 
 from qtpy.QtCore import QRect, Qt, QTimer
-from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QWidget
+from qtpy.QtWidgets import QApplication, QDockWidget, QLabel, QMainWindow, QWidget
 
 Group = list[QDockWidget]  # those that share a place
 #: Pixels that a scan keeps of a window's width, and a panel that is used of its height.
@@ -68,6 +68,15 @@ def home(panel: QWidget) -> tuple[QDockWidget | None, QMainWindow | None]:
     if isinstance(dock, QDockWidget) and isinstance(main, QMainWindow):
         return dock, main
     return None, None
+
+
+def name(dock: QDockWidget, short: str) -> None:
+    """Name a dock in short on its tab, and without the plugin's name, which has no room, above."""
+    dock.setWindowTitle(short)
+    bar, whole = dock.titleBarWidget(), dock.objectName()
+    for label in [] if bar is None else bar.findChildren(QLabel):
+        if label.text() == whole:
+            label.setText(whole.partition(" (")[0] if short else whole)
 
 
 def too_high(main: QMainWindow) -> bool:

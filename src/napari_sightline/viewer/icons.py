@@ -38,15 +38,16 @@ class _Drawing:
 
 
 def sign(colour: Colour, cross: bool) -> QIcon:
-    """Icon of a click as it is drawn on the scan: a disc, or a cross."""
-    draw = _Drawing()
+    """Icon of a click as it is drawn on the scan, with an edge for pale themes."""
+    draw, edge = _Drawing(), QColor(0, 0, 0, 150)
     if cross:
-        draw.pen(QColor(*colour), 5)
-        draw.painter.drawLine(6, 6, 18, 18)
-        draw.painter.drawLine(18, 6, 6, 18)
+        for pen in ((edge, 7), (QColor(*colour), 5)):
+            draw.pen(*pen)
+            draw.painter.drawLine(6, 6, 18, 18)
+            draw.painter.drawLine(18, 6, 6, 18)
     else:
         draw.painter.setBrush(QColor(*colour))
-        draw.painter.setPen(Qt.PenStyle.NoPen)
+        draw.pen(edge, 1.5)
         draw.painter.drawEllipse(4, 4, 16, 16)
     return draw.icon()
 

@@ -10,7 +10,6 @@ from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QModelIndex, Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractItemView,
-    QComboBox,
     QFileDialog,
     QHBoxLayout,
     QHeaderView,
@@ -24,7 +23,7 @@ from napari_sightline.errors import BadInput, SightlineError
 from napari_sightline.segment.measure import Measure, measure, write_csv
 from napari_sightline.viewer.automatic_control import canonical, names_in
 from napari_sightline.viewer.bridge import bare, grid_like, is_scan, source
-from napari_sightline.viewer.buttons import button, list_in, narrow, wrapped
+from napari_sightline.viewer.buttons import Chooser, button, list_in, wrapped
 from napari_sightline.viewer.colours import colour_of, colours_of
 from napari_sightline.viewer.dock import DockPanel
 from napari_sightline.viewer.label_digest import Digest
@@ -50,6 +49,8 @@ class MeasurePanel(DockPanel):
         Given by napari.
     """
 
+    short = "Measures"
+
     def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
         super().__init__(viewer, parent)
         self.worker = Worker(self)
@@ -71,9 +72,8 @@ class MeasurePanel(DockPanel):
 
     def _build(self) -> None:
         self.advice = wrapped(QLabel())
-        self.labels_box, self.image_box = narrow(QComboBox()), narrow(QComboBox())
-        self.labels_box.setToolTip("Labels to measure")
-        self.image_box.setToolTip("Image whose values are measured")
+        self.labels_box = Chooser("Labels to measure", least=5)
+        self.image_box = Chooser("Image whose values are measured", least=5)
         self.labels_box.activated.connect(lambda k: self.choose(self._layers[k], None))
         self.image_box.activated.connect(lambda k: self.choose(self._labels, self._images[k]))
         self.model = MeasureModel(self)
@@ -108,7 +108,7 @@ class MeasurePanel(DockPanel):
         column.addWidget(self.advice)
         column.addLayout(row)
         column.addWidget(self.table, 1)
-        self.setMinimumWidth(270)
+        self.setMinimumWidth(288)
 
     def _end(self) -> None:
         self._pause.stop()

@@ -11,7 +11,7 @@ from qtpy.QtGui import QIcon
 
 from napari_sightline.anatomy import Colour
 from napari_sightline.segment.measure import Measure
-from napari_sightline.viewer.automatic_view import swatch
+from napari_sightline.viewer.icons import swatch
 
 _Read = Callable[[Measure], float]
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import (
     QCheckBox,
-    QComboBox,
     QDoubleSpinBox,
     QFormLayout,
     QGridLayout,
@@ -18,7 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_sightline.viewer.buttons import list_in, narrow
+from napari_sightline.viewer.buttons import Chooser, list_in
 from napari_sightline.viewer.windows import PRESETS
 
 
@@ -57,7 +56,6 @@ class ShapeTab(QWidget):
         for index, (name, text, tip) in enumerate(self.OPERATIONS):
             made = QPushButton(text)
             made.setToolTip(f"{tip}; can be undone")
-            made.setMinimumWidth(20)
             made.clicked.connect(lambda _=False, name=name: self.asked.emit(name, self.mm.value()))
             self.buttons[name] = made
             grid.addWidget(made, index // 2, index % 2)
@@ -90,11 +88,10 @@ class LookTab(QWidget):
         form = QFormLayout(self)
         form.setContentsMargins(4, 4, 4, 4)
         form.setVerticalSpacing(4)
-        self.window_ = narrow(QComboBox())
+        self.window_ = Chooser("Grey levels of a CT, in HU")
         self.window_.addItem("as it is")
         for name, preset in PRESETS.items():
             self.window_.addItem(f"{name} ({preset.key})", name)
-        self.window_.setToolTip("Grey levels of a CT, in HU")
         self.window_.activated.connect(self._window)
         self.opacity = QSlider(Qt.Orientation.Horizontal)
         self.opacity.setRange(0, 100)
@@ -161,11 +158,9 @@ class StartTab(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(4, 4, 4, 4)
         column.setSpacing(4)
-        self.layer = narrow(QComboBox())
-        self.layer.setToolTip("A labels layer on the scan's grid, from whatever tool")
+        self.layer = Chooser("A labels layer on the scan's grid, from whatever tool")
         self.layer.activated.connect(self.layer_chosen)
-        self.label = narrow(QComboBox())
-        self.label.setToolTip("Which of its labels")
+        self.label = Chooser("Which of its labels")
         sources = QHBoxLayout()
         sources.setSpacing(2)
         sources.addWidget(self.layer, 3)
@@ -180,11 +175,9 @@ class StartTab(QWidget):
         ways.setSpacing(2)
         ways.addWidget(self.start, 1)
         ways.addWidget(self.take, 1)
-        self.model = narrow(QComboBox())
+        self.model = Chooser("The promptable model")
         self.model.addItem("sightline-3d")
-        self.model.setToolTip("The promptable model")
-        self.device = narrow(QComboBox())
-        self.device.setToolTip("Where the model runs; auto takes a GPU where there is one")
+        self.device = Chooser("Where the model runs; auto takes a GPU where there is one")
         self.device.textActivated.connect(self.device_chosen)
         models = QHBoxLayout()
         models.setSpacing(2)

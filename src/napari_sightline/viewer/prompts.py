@@ -56,6 +56,7 @@ class PromptPanel(DockPanel):
         Given by napari.
     """
 
+    short = "Prompts"
     naps = True
 
     def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:

@@ -50,7 +50,9 @@ class ToolsView(QWidget):
         tools = QHBoxLayout()
         tools.setSpacing(2)
         self.tools = QButtonGroup(self)
-        self.buttons = {name: toggle(name.capitalize(), _TIPS[name]) for name in icons.TOOLS}
+        self.buttons = {
+            name: toggle(name.capitalize(), _TIPS[name], icon=True) for name in icons.TOOLS
+        }
         for index, made in enumerate(self.buttons.values()):
             self.tools.addButton(made, index)
             tools.addWidget(made, 1)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from qtpy.QtCore import QEvent, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import (
     QButtonGroup,
-    QComboBox,
     QFormLayout,
     QHBoxLayout,
     QLabel,
@@ -16,7 +15,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_sightline.viewer.buttons import button, list_in, narrow, toggle, wrapped
+from napari_sightline.viewer.buttons import Chooser, button, list_in, plain, toggle, wrapped
 from napari_sightline.viewer.naming import NameEdit
 from napari_sightline.viewer.objects_view import ObjectsView
 from napari_sightline.viewer.options_view import LookTab, ShapeTab, StartTab
@@ -66,12 +65,7 @@ class PromptView(QWidget):
         layout.addLayout(self._image())
         layout.addWidget(self.tools)
         layout.addLayout(self._object())
-        self.tabs = QTabWidget()
-        bar = self.tabs.tabBar()
-        if bar is not None:
-            bar.setDrawBase(False)
-            bar.setExpanding(True)
-        self.tabs.setStyleSheet("QTabWidget::pane { border: 0; } QTabBar { border: 0; }")
+        self.tabs = plain(QTabWidget())
         for part, title, tip in (
             (self.list, "Objects", "The objects of this scan"),
             (self.shape, "Shape", "Smooth, grow, fill the current object"),
@@ -81,7 +75,7 @@ class PromptView(QWidget):
             self.tabs.setTabToolTip(self.tabs.addTab(part, title), tip)
         layout.addWidget(self.tabs, 1)
         layout.addLayout(self._end())
-        self.setMinimumWidth(280)
+        self.setMinimumWidth(300)
         self.tools.dress()
 
     def changeEvent(self, event: QEvent | None) -> None:
@@ -96,9 +90,7 @@ class PromptView(QWidget):
 
     def _image(self) -> QFormLayout:
         form = _form()
-        self.image = QComboBox()
-        self.image.setToolTip("The scan to segment")
-        narrow(self.image)
+        self.image = Chooser("The scan to segment")
         self.image.activated.connect(self.image_chosen)
         planes = QHBoxLayout()
         planes.setSpacing(2)

@@ -9,10 +9,11 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QCheckBox, QTabWidget, QVBoxLayout, QWidget
 
 from napari_sightline.viewer.attention.head_table import HeadTable
-from napari_sightline.viewer.attention.parts import button, sentence
+from napari_sightline.viewer.attention.parts import sentence
 from napari_sightline.viewer.attention.plots import Array, Bar, Bars, Curves, Kernels, Line
 from napari_sightline.viewer.attention.state import HeadRow
 from napari_sightline.viewer.attention.words import CAVEAT
+from napari_sightline.viewer.buttons import button, plain
 
 STRUCTURES, HEADS, TRUST, UNCERTAINTY, BIAS = range(5)
 
@@ -29,7 +30,7 @@ class Details(QTabWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setUsesScrollButtons(True)
-        self.setDocumentMode(True)
+        plain(self)
         self.bars, self.curves, self.kernels = Bars(), Curves(), Kernels()
         self.structure_words = sentence(1)
         self.heads = HeadTable()

@@ -54,6 +54,7 @@ class AttentionPanel(DockPanel):
         Given by napari.
     """
 
+    short = "Attention"
     naps = True
 
     def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:

@@ -15,7 +15,6 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QGridLayout,
     QLabel,
-    QPushButton,
     QSizePolicy,
     QToolButton,
     QWidget,
@@ -26,34 +25,6 @@ from napari_sightline.viewer.attention.thumbnails import SIDE, Pictures
 _ACROSS = 3
 #: Milliseconds between two sets of pictures: to paint one costs as much as a quarter of a map.
 _PAUSE = 120
-
-
-def button(text: str, tip: str, signal: Any) -> QPushButton:
-    """Push button that asks for something."""
-    made = QPushButton(text)
-    made.setToolTip(tip)
-    made.setMinimumWidth(40)
-    made.clicked.connect(lambda: signal.emit())
-    return made
-
-
-def toggle(text: str, tip: str) -> QPushButton:
-    """Push button that stays down."""
-    made = QPushButton(text)
-    made.setCheckable(True)
-    made.setToolTip(tip)
-    made.setMinimumWidth(40)
-    return made
-
-
-def choice(tip: str, words: Sequence[str] = ()) -> QComboBox:
-    """Drop-down list that may shrink."""
-    made = QComboBox()
-    made.setToolTip(tip)
-    made.addItems(list(words))
-    made.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    made.setMinimumContentsLength(5)
-    return made
 
 
 def form() -> QFormLayout:

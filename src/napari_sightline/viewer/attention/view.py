@@ -22,19 +22,12 @@ from qtpy.QtWidgets import (
 )
 
 from napari_sightline.viewer.attention.details import Details
-from napari_sightline.viewer.attention.parts import (
-    ColourBar,
-    Heads,
-    button,
-    choice,
-    fill,
-    form,
-    sentence,
-    toggle,
-)
+from napari_sightline.viewer.attention.parts import ColourBar, Heads, fill, form, sentence
 from napari_sightline.viewer.attention.state import COLORMAPS, MODES, REDUCTIONS, SOURCES, Settings
+from napari_sightline.viewer.buttons import Chooser, button, toggle
 
 _MOMENT = 400
+_LEAST = 5  # letters of a list that have room
 OPEN_MODEL = "open a model file …"
 
 
@@ -107,22 +100,24 @@ class AttentionView(QScrollArea):
 
     def _query(self) -> QFormLayout:
         rows = form()
-        self.image = choice("The scan on which attention is shown")
+        self.image = Chooser("The scan on which attention is shown", least=_LEAST)
         self.image.activated.connect(self.image_chosen)
-        self.source = choice("Which pass of which model is looked into", list(SOURCES.values()))
+        self.source = Chooser(
+            "Which pass of which model is looked into", list(SOURCES.values()), _LEAST
+        )
         self.source.activated.connect(
             lambda index: self.changed.emit({"source": list(SOURCES)[index]})
         )
         self.run = button(
             "Run", "Run the model at the cursor, apart from your objects (G)", self.run_asked
         )
-        self.model = choice("The model that 'Run' runs")
+        self.model = Chooser("The model that 'Run' runs", least=_LEAST)
         self.model.textActivated.connect(self.model_chosen)
         models = QHBoxLayout()
         models.setSpacing(4)
         models.addWidget(self.model, 1)
         models.addWidget(self.run)
-        self.mode = choice("What is asked", list(MODES.values()))
+        self.mode = Chooser("What is asked", list(MODES.values()), _LEAST)
         self.mode.activated.connect(lambda index: self.changed.emit({"mode": list(MODES)[index]}))
         self.pin = button(
             "Pin voxel", "Ask for the voxel under the cursor from now on (Shift+A)", self.pin_asked
@@ -131,7 +126,7 @@ class AttentionView(QScrollArea):
         modes.setSpacing(4)
         modes.addWidget(self.mode, 1)
         modes.addWidget(self.pin)
-        self.prompt = choice("Which prompt's token is asked")
+        self.prompt = Chooser("Which prompt's token is asked", least=_LEAST)
         self.prompt.textActivated.connect(lambda text: self.changed.emit({"prompt": text}))
         sides = QHBoxLayout()
         sides.setSpacing(2)
@@ -197,7 +192,7 @@ class AttentionView(QScrollArea):
         self.caption = sentence(3)
         self.bar = ColourBar()
         rows = form()
-        self.colormap = choice("Colours", COLORMAPS)
+        self.colormap = Chooser("Colours", COLORMAPS, _LEAST)
         self.colormap.textActivated.connect(lambda text: self.changed.emit({"colormap": text}))
         self.opacity = QSlider(Qt.Orientation.Horizontal)
         self.opacity.setRange(5, 100)
@@ -206,10 +201,11 @@ class AttentionView(QScrollArea):
         colours = QHBoxLayout()
         colours.addWidget(self.colormap, 2)
         colours.addWidget(self.opacity, 3)
-        self.fixed = choice(
+        self.fixed = Chooser(
             "Own: each map's colours end at a percentile of its values. Fixed: one scale for all "
             "heads and voxels, so that they compare",
             ("own, percentile", "fixed, up to"),
+            _LEAST,
         )
         self.fixed.activated.connect(lambda index: self.scale_changed.emit({"fixed": index == 1}))
         self.percentile = QDoubleSpinBox()
