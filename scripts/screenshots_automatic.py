@@ -13,12 +13,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import napari
 import torch
-from napari.settings import get_settings
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
+from screenshots_reader import Reader, take
 from torch import Tensor, nn
 
 from napari_sightline.models.segmenter import IntensityRule, Segmenter, SegmenterSpec
@@ -26,7 +25,7 @@ from napari_sightline.viewer import robot
 from napari_sightline.viewer.automatic_run import offer
 from napari_sightline.viewer.model_form import ModelForm
 
-SIZE = (1280, 800)
+MENU = "Organs, automatic (Swin-UNETR)"
 
 
 class Tissues(nn.Module):
@@ -53,72 +52,14 @@ def tissues() -> Segmenter:
     return Segmenter(Tissues(), spec)
 
 
-class Reader:
-    """Somebody in front of the window."""
-
-    def __init__(self, theme: str, folder: Path) -> None:
-        get_settings().appearance.theme = theme
-        self.folder = folder
-        self.viewer = napari.Viewer(show_welcome_screen=False)
-        self.viewer.window.set_geometry(0, 0, *SIZE)
-        _, self.panel = self.viewer.window.add_plugin_dock_widget(
-            "napari-sightline", "Organs, automatic (Swin-UNETR)"
-        )
-        robot.live(0.5)
-        self.view, self.control = self.panel.view, self.panel.control
-
-    def idle(self) -> None:
-        """Wait until all work is done."""
-        robot.live(0.6)
-        robot.wait_until(lambda: not self.control.worker.jobs)
-        robot.live(0.3)
-
-    def press(self, button: Any) -> None:
-        """Press a button with the mouse."""
-        QTest.mouseClick(button, Qt.MouseButton.LeftButton)
-
-    def picture(self, name: str, window: Any = None) -> None:
-        """Save what the window, or a dialog, shows."""
-        robot.live(0.5)
-        path = self.folder / f"{name}.png"
-        if window is not None:
-            window.grab().save(str(path))
-        else:
-            self.viewer.window.screenshot(path, flash=False, canvas_only=False)
-        print(path)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--theme", default="dark", choices=["dark", "light"])
-    parser.add_argument("--out", type=Path, default=Path("docs/images"))
-    parser.add_argument("--scan", type=Path, help="Instead of the phantom.")
-    parser.add_argument("--model", default="swin-unetr-headneck-ct")
-    chosen = parser.parse_args()
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    before = get_settings().appearance.theme
-    if chosen.model == "tissues-by-intensity":
-        offer(tissues())
-    with tempfile.TemporaryDirectory() as folder:
-        # Models of one's own are no business of the pictures.
-        os.environ["SIGHTLINE_MODELS"] = folder
-        try:
-            reader = Reader(chosen.theme, chosen.out)
-            tour(reader, chosen.scan, chosen.model)
-            questions(reader, Path(folder))
-            reader.viewer.close()
-        finally:
-            get_settings().appearance.theme = before
-
-
-def questions(reader: Reader, folder: Path) -> None:
+def questions(reader: Reader, panel: Any, folder: Path) -> None:
     """Add a checkpoint that says nothing of itself; the form asks."""
     from monai.networks.nets import SwinUNETR
 
     network = SwinUNETR(in_channels=1, out_channels=3, feature_size=12, window_size=7)
     path = folder / "from-a-colleague.pt"
     torch.save({"state_dict": network.state_dict()}, path)
-    manager = reader.panel.manage_models()
+    manager = panel.manage_models()
     timer = QTimer()
 
     def look() -> None:
@@ -137,18 +78,22 @@ def questions(reader: Reader, folder: Path) -> None:
     manager.close()
 
 
-def tour(reader: Reader, scan: Path | None, model: str) -> None:
-    viewer, view = reader.viewer, reader.view
+def tour(reader: Reader, chosen: argparse.Namespace) -> None:
+    viewer, scan = reader.viewer, chosen.scan
+    if chosen.model == "tissues-by-intensity":
+        offer(tissues())
+    panel = reader.open(MENU, lambda panel: panel.control.worker.jobs)
+    control = panel.control
     if scan is None:
         viewer.open_sample("napari-sightline", "head-neck-phantom")
         viewer.layers.remove("true labels")
     else:
         viewer.open(scan, plugin="napari-sightline")
-    reader.panel.choose_model(model)
+    panel.choose_model(chosen.model)
     reader.idle()
     viewer.dims.set_current_step(0, viewer.dims.nsteps[0] * 2 // 3)
-    reader.press(view.run)
-    robot.wait_until(lambda: reader.control.shown is not None or reader.control.running is None)
+    QTest.mouseClick(panel.view.run, Qt.MouseButton.LeftButton)
+    robot.wait_until(lambda: control.shown is not None or control.running is None)
     robot.live(0.3)
     reader.picture("automatic-running")
     reader.idle()
@@ -156,11 +101,22 @@ def tour(reader: Reader, scan: Path | None, model: str) -> None:
     robot.live(1)
     robot.wait_until(lambda: not table.busy)
     reader.picture("automatic-organs")
-    manager = reader.panel.manage_models()
+    manager = panel.manage_models()
     robot.live(0.5)
     manager.choose("swin-unetr-btcv")
     reader.picture("automatic-models", manager)
     manager.close()
+    questions(reader, panel, Path(os.environ["SIGHTLINE_MODELS"]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scan", type=Path, help="Instead of the phantom.")
+    parser.add_argument("--model", default="swin-unetr-headneck-ct")
+    with tempfile.TemporaryDirectory() as folder:
+        # Models of one's own are no business of the pictures.
+        os.environ["SIGHTLINE_MODELS"] = folder
+        take(parser, tour)
 
 
 if __name__ == "__main__":

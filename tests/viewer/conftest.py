@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 
+from automatic_making import forget_models, install
+from model_making import swin
 from viewer_making import User, ball_scan
 
 from napari_sightline.models import load_model
@@ -62,3 +65,13 @@ def journals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "journals"
     monkeypatch.setattr("napari_sightline.segment.journal.state_folder", lambda: folder)
     return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of models with a real small Swin-UNETR called "tissues"."""
+    monkeypatch.setenv("SIGHTLINE_MODELS", str(tmp_path / "models"))
+    forget_models()
+    install("tissues", swin())
+    yield tmp_path / "models"
+    forget_models()

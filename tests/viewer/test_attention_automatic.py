@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,12 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from automatic_making import SPEC, Watcher, two_tissues
 from qtpy.QtTest import QTest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
-
-from automatic_making import SPEC, Watcher, forget_models, install, two_tissues
-from model_making import swin
 
 from napari_sightline.attention.maps import query_voxel
 from napari_sightline.attention.tap import Tap
@@ -28,16 +23,6 @@ from napari_sightline.viewer.attention.state import MODES, SOURCES
 from napari_sightline.volume import Volume
 
 PLACES = [(12, 10, 14), (40, 18, 18), (84, 30, 33)]
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of models with a real small Swin-UNETR called "tissues"."""
-    monkeypatch.setenv("SIGHTLINE_MODELS", str(tmp_path / "models"))
-    forget_models()
-    install("tissues", swin())
-    yield tmp_path / "models"
-    forget_models()
 
 
 @pytest.fixture

@@ -338,8 +338,9 @@ def test_which_head_looks_where(reader: Reader) -> None:
 
     # Modes without heads say so.
     reader.ask("rollout")
-    reader.qtbot.waitUntil(lambda: table.isHidden(), timeout=10_000)
-    assert "no heads" in reader.details.head_words.text()
+    words = reader.details.head_words
+    reader.qtbot.waitUntil(lambda: "no heads" in words.text(), timeout=20_000)
+    assert table.isHidden()
 
 
 def _point(x: int, y: int) -> Any:

@@ -13,7 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 
-from automatic_making import SPEC, Tissues, Watcher, forget_models, held, install, two_tissues
+from automatic_making import SPEC, Tissues, Watcher, held, install, two_tissues
 from model_making import swin
 from viewer_making import AFFINES
 
@@ -29,16 +29,6 @@ from napari_sightline.volume import Volume
 
 Told = Callable[[], list[str]]
 MENU = "Organs, automatic (Swin-UNETR)"
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of models with a real small Swin-UNETR called "tissues"."""
-    monkeypatch.setenv("SIGHTLINE_MODELS", str(tmp_path / "models"))
-    forget_models()
-    install("tissues", swin())
-    yield tmp_path / "models"
-    forget_models()
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
     QHeaderView,
-    QLabel,
     QTableView,
     QVBoxLayout,
     QWidget,
@@ -23,12 +22,12 @@ from napari_sightline.errors import BadInput, SightlineError
 from napari_sightline.segment.measure import Measure, measure, write_csv
 from napari_sightline.viewer.automatic_control import canonical, names_in
 from napari_sightline.viewer.bridge import bare, grid_like, is_scan, source
-from napari_sightline.viewer.buttons import Chooser, button, list_in, wrapped
+from napari_sightline.viewer.buttons import Chooser, button, list_in
 from napari_sightline.viewer.colours import colour_of, colours_of
 from napari_sightline.viewer.dock import DockPanel
 from napari_sightline.viewer.label_digest import Digest
 from napari_sightline.viewer.measure_table import MeasureModel, sortable
-from napari_sightline.viewer.status import advice_style
+from napari_sightline.viewer.status import Advice
 from napari_sightline.viewer.worker import Job, Worker
 from napari_sightline.volume import Volume
 
@@ -71,7 +70,7 @@ class MeasurePanel(DockPanel):
         self._on_settled()
 
     def _build(self) -> None:
-        self.advice = wrapped(QLabel())
+        self.advice = Advice()
         self.labels_box = Chooser("Labels to measure", least=5)
         self.image_box = Chooser("Image whose values are measured", least=5)
         self.labels_box.activated.connect(lambda k: self.choose(self._layers[k], None))
@@ -312,8 +311,7 @@ class MeasurePanel(DockPanel):
         here = images.index(self._image) if self._image in images else -1
         list_in(self.image_box, [one.name for one in images], here)
         self.save.setEnabled(bool(self.rows))
-        self.advice.setText(self._alarm or self._say())
-        self.advice.setStyleSheet(advice_style(bool(self._alarm)))
+        self.advice.say(self._alarm or self._say(), bool(self._alarm))
 
     def _say(self) -> str:
         if not self._layers:

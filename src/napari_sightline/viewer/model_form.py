@@ -23,7 +23,7 @@ from napari_sightline.errors import BadInput, SightlineError
 from napari_sightline.models.presets import PRESETS
 from napari_sightline.models.questions import FIELDS, HOW, Question, as_text, parse, question
 from napari_sightline.viewer.buttons import wrapped
-from napari_sightline.viewer.status import advice_style
+from napari_sightline.viewer.status import Advice
 
 if TYPE_CHECKING:
     from napari_sightline.models.importing import Draft
@@ -47,7 +47,7 @@ class ModelForm(QDialog):
         self._draft = draft
         self.fields: dict[str, Any] = {}
         self._given: dict[str, str] = {}
-        self.advice = wrapped(QLabel())
+        self.advice = Advice()
         self.preset = QComboBox()
         self.preset.addItem("none of these", "")
         for name in draft.presets:
@@ -90,11 +90,10 @@ class ModelForm(QDialog):
         self.resize(620, 640)
         count = len(draft.questions)
         many = f"{count} facts" if count > 1 else "One fact"
-        self._say(
+        self.advice.say(
             f"{many} could not be read safely and must be answered; check the others."
             if count
-            else "All facts were found; check them.",
-            False,
+            else "All facts were found; check them."
         )
 
     def _add(self, form: QFormLayout, one: Question) -> None:
@@ -175,7 +174,7 @@ class ModelForm(QDialog):
         try:
             self._draft.segmenter(self.answers)
         except SightlineError as error:
-            self._say(str(error), True)
+            self.advice.say(str(error), alarm=True)
             return
         super().accept()
 
@@ -184,10 +183,6 @@ class ModelForm(QDialog):
         for key, value in (PRESETS[name].values if name else {}).items():
             if key in self.fields:
                 self.fill(key, as_text(key, value))
-
-    def _say(self, text: str, alarm: bool) -> None:
-        self.advice.setText(text)
-        self.advice.setStyleSheet(advice_style(alarm))
 
 
 def _network(draft: Draft) -> str:

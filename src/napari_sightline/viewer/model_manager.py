@@ -14,7 +14,6 @@ from qtpy.QtWidgets import (
     QHeaderView,
     QLabel,
     QMessageBox,
-    QProgressBar,
     QScrollArea,
     QSplitter,
     QTreeWidget,
@@ -26,9 +25,9 @@ from qtpy.QtWidgets import (
 from napari_sightline.errors import Cancelled, SightlineError
 from napari_sightline.models import catalog, store
 from napari_sightline.models.catalog import Entry
-from napari_sightline.viewer.buttons import button, wrapped
+from napari_sightline.viewer.buttons import button
 from napari_sightline.viewer.model_form import ModelForm
-from napari_sightline.viewer.status import advice_style
+from napari_sightline.viewer.status import Status
 from napari_sightline.viewer.worker import Job, Worker
 
 if TYPE_CHECKING:
@@ -65,10 +64,14 @@ class ModelManager(QDialog):
         self._entries: dict[str, Entry] = {}
         self._build()
         self.list_models()
-        self._say("Models stay on this machine. Nothing in their files is run.", False)
+        self._say("Models stay on this machine. Nothing in their files is run.")
 
     def _build(self) -> None:
-        self.advice = wrapped(QLabel())
+        self.status = Status(
+            "Stop; what was fetched is kept for the next try", self.stop, height=24
+        )
+        self.advice, self.progress = self.status.advice, self.status.progress
+        self.cancel, self._say = self.status.cancel, self.status.show_advice
         self.tree = QTreeWidget()
         self.tree.setColumnCount(3)
         self.tree.setHeaderLabels(["model", "where", "size"])
@@ -95,9 +98,6 @@ class ModelManager(QDialog):
         split.addWidget(area)
         split.setSizes([210, 220])
         split.setCollapsible(1, False)
-        self.progress = QProgressBar()
-        self.progress.setRange(0, 100)
-        self.cancel = button("Cancel", "Stop; what was fetched is kept for the next try", self.stop)
         self.get = button("Download …", "After its licence is shown", self.download)
         self.add_file = button(
             "Add file …", "Import a checkpoint or a zipped bundle", self.ask_file
@@ -108,18 +108,9 @@ class ModelManager(QDialog):
         row = QHBoxLayout()
         for one in (self.get, self.add_file, self.add_folder, self.check, self.drop):
             row.addWidget(one)
-        doing = QHBoxLayout()
-        doing.addWidget(self.progress, 1)
-        doing.addWidget(self.cancel)
-        for widget in (self.progress, self.cancel):
-            policy = widget.sizePolicy()
-            policy.setRetainSizeWhenHidden(True)
-            widget.setSizePolicy(policy)
-            widget.hide()
         column = QVBoxLayout(self)
-        column.addWidget(self.advice)
+        column.addWidget(self.status)
         column.addWidget(split, 1)
-        column.addLayout(doing)
         column.addLayout(row)
         self.resize(640, 560)
 
@@ -202,7 +193,7 @@ class ModelManager(QDialog):
 
                         form.fill(key, as_text(key, value))
                 if not form.exec():
-                    self._say("Nothing was added; what was downloaded is kept.", False)
+                    self._say("Nothing was added; what was downloaded is kept.")
                     return
                 answers = {**answers, **form.answers}
 
@@ -244,7 +235,7 @@ class ModelManager(QDialog):
         def done(draft: Draft) -> None:
             form = ModelForm(draft, self)
             if not form.exec():
-                self._say("Nothing was added.", False)
+                self._say("Nothing was added.")
                 return
             answers = form.answers
             name = str(answers.get("name") or draft.name)
@@ -266,7 +257,7 @@ class ModelManager(QDialog):
         name = self.chosen
 
         def done(digest: str) -> None:
-            self._say(f"{name} is whole. SHA-256 {digest}", False)
+            self._say(f"{name} is whole. SHA-256 {digest}")
 
         self._submit("verify", lambda _: catalog.verify(name), done)
 
@@ -277,7 +268,7 @@ class ModelManager(QDialog):
             return
 
         def done(_: None) -> None:
-            self._say(f"{name} was removed.", False)
+            self._say(f"{name} was removed.")
             self.list_models()
             self.changed.emit()
 
@@ -300,33 +291,29 @@ class ModelManager(QDialog):
         self.worker.submit(self._job)
 
     def _on_added(self, made: store.Installed) -> None:
-        self._say(f"{made.name} is ready: {', '.join(made.structures)}.", False)
+        self._say(f"{made.name} is ready: {', '.join(made.structures)}.")
         self.list_models(made.name)
         self.changed.emit()
 
     def _fail(self, error: Exception) -> None:
         if isinstance(error, Cancelled):
-            self._say("Stopped. What was fetched is kept for the next try.", False)
+            self._say("Stopped. What was fetched is kept for the next try.")
         elif isinstance(error, SightlineError):
-            self._say(str(error), True)
+            self._say(str(error), alarm=True)
         else:
             raise error
 
     def _on_progress(self, share: float, word: str) -> None:
-        self.progress.setValue(round(100 * share))
-        self.progress.setFormat(f"{word} %p%")
-
-    def _say(self, text: str, alarm: bool) -> None:
-        self.advice.setText(text)
-        self.advice.setStyleSheet(advice_style(alarm))
+        stoppable = self._job is not None and self._job.kind == "download"
+        self.status.show_progress(share, f"{word} %p%" if word else "", stoppable)
 
     def _refresh(self, *_: object) -> None:
         entry = self._entries.get(self.chosen)
         busy = bool(self.worker.jobs)
-        self.progress.setVisible(busy)
-        self.cancel.setVisible(busy and self._job is not None and self._job.kind == "download")
         if not busy:
-            self.progress.setValue(0)
+            self.status.show_progress(None)
+        elif self.progress.isHidden():
+            self._on_progress(0.0, "")
         self.facts.setText(_facts(entry) if entry is not None else "")
         self.get.setEnabled(not busy and entry is not None and entry.state == "to download")
         here = entry is not None and entry.state in ("here", "shipped")

@@ -10,6 +10,33 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QWidg
 from napari_sightline.viewer.buttons import button, wrapped
 
 
+class Advice(QLabel):
+    """A sentence on what to do next, or what went wrong.
+
+    Parameters
+    ----------
+    height : int
+        Pixels at least, so that nothing jumps when it changes.
+    """
+
+    def __init__(self, height: int = 0) -> None:
+        super().__init__()
+        self._alarm: bool | None = None
+        wrapped(self).setMinimumHeight(height)
+
+    def say(self, text: str, alarm: bool = False) -> None:
+        """Say something; in red what went wrong."""
+        if self.text() != text:
+            self.setText(text)
+        if alarm != self._alarm:  # a style sheet costs milliseconds
+            self._alarm = alarm
+            edge = "#e0533d" if alarm else "#4aa3df"
+            self.setStyleSheet(
+                f"QLabel {{ border: 0; border-left: 4px solid {edge};"
+                " padding: 2px 2px 2px 8px; font-size: 11pt; }"
+            )
+
+
 class Status(QWidget):
     """Advice, progress and cancel.
 
@@ -27,14 +54,13 @@ class Status(QWidget):
 
     def __init__(self, cancel_tip: str, cancel: Any, height: int = 48, after: int = 0) -> None:
         super().__init__()
-        self._alarm: bool | None = None
-        self._share = (0, "")
+        self._share = (0, "", True)
         self._moment = QTimer(self)
         self._moment.setSingleShot(True)
         self._moment.setInterval(after)
         self._moment.timeout.connect(self._draw_progress)
-        self.advice = wrapped(QLabel())
-        self.advice.setMinimumHeight(height)
+        self.advice = Advice(height)
+        self.show_advice = self.advice.say
         self.progress = QProgressBar()
         self.progress.setRange(0, 100)
         self.progress.setFixedHeight(16)
@@ -54,14 +80,7 @@ class Status(QWidget):
         column.addWidget(self.advice)
         column.addLayout(row)
 
-    def show_advice(self, text: str, alarm: bool = False) -> None:
-        """Say what to do next, or what went wrong."""
-        self.advice.setText(text)
-        if alarm != self._alarm:  # a style sheet costs milliseconds
-            self._alarm = alarm
-            self.advice.setStyleSheet(advice_style(alarm))
-
-    def show_progress(self, share: float | None, word: str = "") -> None:
+    def show_progress(self, share: float | None, word: str = "", stoppable: bool = True) -> None:
         """Show how far the work is, once it has taken a moment; None hides it."""
         if share is None:
             self._moment.stop()
@@ -69,7 +88,7 @@ class Status(QWidget):
                 self.progress.hide()
                 self.cancel.hide()
             return
-        self._share = round(100 * share), word
+        self._share = round(100 * share), word, stoppable
         if not self.progress.isHidden() or self._moment.interval() == 0:
             self._draw_progress()
         elif not self._moment.isActive():
@@ -77,17 +96,8 @@ class Status(QWidget):
 
     def _draw_progress(self) -> None:
         # Each of these makes Qt draw the whole window at once, the scan too.
-        value, word = self._share
+        value, word, stoppable = self._share
         self.progress.setFormat(word)
         self.progress.setValue(value)
         self.progress.show()
-        self.cancel.show()
-
-
-def advice_style(alarm: bool) -> str:
-    """Style of a sentence at the top of a panel."""
-    edge = "#e0533d" if alarm else "#4aa3df"
-    return (
-        f"QLabel {{ border: 0; border-left: 4px solid {edge}; padding: 2px 2px 2px 8px;"
-        " font-size: 11pt; }"
-    )
+        self.cancel.setVisible(stoppable)

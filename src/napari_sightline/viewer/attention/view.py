@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import Qt, QTimer, Signal  # type: ignore[attr-defined]
+from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QButtonGroup,
@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QLabel,
-    QProgressBar,
     QScrollArea,
     QSlider,
     QSpinBox,
@@ -25,6 +24,7 @@ from napari_sightline.viewer.attention.details import Details
 from napari_sightline.viewer.attention.parts import ColourBar, Heads, fill, form, sentence
 from napari_sightline.viewer.attention.state import COLORMAPS, MODES, REDUCTIONS, SOURCES, Settings
 from napari_sightline.viewer.buttons import Chooser, button, toggle
+from napari_sightline.viewer.status import Status
 
 _MOMENT = 400
 _LEAST = 5  # letters of a list that have room
@@ -52,13 +52,11 @@ class AttentionView(QScrollArea):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._alarm: bool | None = None
         self._modules: list[str] = []
-        self._share = (0, "")
-        self._moment = QTimer(self)
-        self._moment.setSingleShot(True)
-        self._moment.setInterval(_MOMENT)
-        self._moment.timeout.connect(self._draw_progress)
+        self.status = Status("Stop what is computed", self.cancel_asked, after=_MOMENT)
+        self.advice, self.progress = self.status.advice, self.status.progress
+        self.cancel = self.status.cancel
+        self.show_advice, self.show_progress = self.status.show_advice, self.status.show_progress
         self.setWidgetResizable(True)
         self.setFrameShape(QScrollArea.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -67,7 +65,8 @@ class AttentionView(QScrollArea):
         layout.setContentsMargins(8, 6, 8, 6)
         layout.setSpacing(6)
         self.details = Details()
-        for part in (self._state(), self._query(), self._heads(), self._look(), self._end()):
+        layout.addWidget(self.status)
+        for part in (self._query(), self._heads(), self._look(), self._end()):
             layout.addLayout(part)
         layout.addWidget(self.details)
         layout.addStretch(1)
@@ -76,27 +75,6 @@ class AttentionView(QScrollArea):
         self.setMinimumHeight(240)
 
     # ---- parts, from top to bottom
-
-    def _state(self) -> QVBoxLayout:
-        column = QVBoxLayout()
-        column.setSpacing(4)
-        self.advice = sentence(2)
-        self.progress = QProgressBar()
-        self.progress.setRange(0, 100)
-        self.progress.setFixedHeight(16)
-        self.cancel = button("Cancel", "Stop what is computed", self.cancel_asked)
-        self.cancel.setFixedHeight(20)
-        row = QHBoxLayout()
-        row.addWidget(self.progress, 1)
-        row.addWidget(self.cancel)
-        for widget in (self.progress, self.cancel):
-            policy = widget.sizePolicy()
-            policy.setRetainSizeWhenHidden(True)
-            widget.setSizePolicy(policy)
-            widget.hide()
-        column.addWidget(self.advice)
-        column.addLayout(row)
-        return column
 
     def _query(self) -> QFormLayout:
         rows = form()
@@ -346,38 +324,6 @@ class AttentionView(QScrollArea):
         self.to.setEnabled(asks)
         self.origin.setEnabled(asks)
         self.pin.setEnabled(now.mode != "prompt")
-
-    def show_advice(self, text: str, alarm: bool = False) -> None:
-        """Say what to do next, or what went wrong."""
-        if self.advice.text() != text:
-            self.advice.setText(text)
-        if alarm != self._alarm:  # a style sheet costs milliseconds
-            self._alarm = alarm
-            edge = "#e0533d" if alarm else "#4aa3df"
-            self.advice.setStyleSheet(
-                f"QLabel {{ border: 0; border-left: 4px solid {edge}; padding: 2px 2px 2px 8px; }}"
-            )
-
-    def show_progress(self, share: float | None, word: str = "") -> None:
-        """Show how far the work is, once it has taken a moment; None hides it."""
-        if share is None:
-            self._moment.stop()
-            self.progress.hide()
-            self.cancel.hide()
-            return
-        self._share = round(100 * share), word
-        if self.progress.isHidden():
-            if not self._moment.isActive():
-                self._moment.start()
-        else:
-            self._draw_progress()
-
-    def _draw_progress(self) -> None:
-        value, word = self._share
-        self.progress.setFormat(word)
-        self.progress.setValue(value)
-        self.progress.show()
-        self.cancel.show()
 
     def show_ink(self, ink: QColor) -> None:
         """Draw plots in the theme's ink."""
