@@ -99,13 +99,15 @@ class Bars(Plot):
             length = room * bar.share / max(longest, 1e-9)
             colour = QColor(*bar.colour) if bar.colour else ACCENT
             painter.fillRect(QRectF(words, top + 3, max(length, 1), _ROW - 6), colour)
+            end = words + length
             if np.isfinite(bar.even):
                 painter.setPen(QPen(EVEN, 2))
                 x = words + room * bar.even / max(longest, 1e-9)
+                end = max(end, x)  # no number under the tick
                 painter.drawLine(QPointF(x, top + 1), QPointF(x, top + _ROW - 2))
             painter.setPen(self.ink)
             painter.drawText(
-                QRectF(words + length + 4, top, 46, _ROW),
+                QRectF(end + 4, top, 46, _ROW),
                 Qt.AlignmentFlag.AlignVCenter,
                 f"{100 * bar.share:.0f} %" if bar.share >= 0.01 else f"{100 * bar.share:.1f} %",
             )
