@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+from weakref import WeakMethod
 
 from napari_sightline.viewer.bridge import bare
 from napari_sightline.viewer.windows import PRESETS
@@ -43,6 +44,18 @@ SHARED: Mapping[str, str] = {
     "V": "hides the selected layers",
     CANDIDATE: "sets the contrast of the selected image",
 }
+
+
+def weakly(method: Any) -> Any:
+    """Make a function, for napari to keep, that calls a method as long as its object lives."""
+    weak = WeakMethod(method)
+
+    def call(*args: Any) -> None:
+        alive = weak()
+        if alive is not None:
+            alive(*args)
+
+    return call
 
 
 class KeyRing:

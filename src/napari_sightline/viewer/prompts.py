@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakMethod, ref
+from weakref import ref
 
 from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtCore import Qt, QTimer
@@ -28,7 +28,7 @@ from napari_sightline.viewer.controller import Controller
 from napari_sightline.viewer.desk import Desk
 from napari_sightline.viewer.dock import DockPanel
 from napari_sightline.viewer.gestures import Mouse
-from napari_sightline.viewer.keys import ACCEPT, LIST, REDO, UNDO, KeyRing
+from napari_sightline.viewer.keys import ACCEPT, LIST, REDO, UNDO, KeyRing, weakly
 from napari_sightline.viewer.keys_list import KeysList
 from napari_sightline.viewer.offer import Offer
 from napari_sightline.viewer.pencil import Pencil
@@ -97,7 +97,7 @@ class PromptPanel(DockPanel):
             "Delete": self.controller.remove_marked,
             **self.comfort.keys,
         }
-        self._keys = KeyRing(self._viewer, {key: _weak(action) for key, action in do.items()})
+        self._keys = KeyRing(self._viewer, {key: weakly(action) for key, action in do.items()})
         self._mouse = Mouse(self._viewer, ref(self.pencil))
         # A click changes many things at once: show them together, once.
         self._due = QTimer(self)
@@ -377,15 +377,3 @@ class PromptPanel(DockPanel):
         view.accept.setEnabled(drawn)
         view.next.setEnabled(drawn)
         view.save.setEnabled(bool(rows))
-
-
-def _weak(method: Any) -> Any:
-    """Make a function that calls a method as long as its object lives."""
-    weak = WeakMethod(method)
-
-    def call(*args: Any) -> None:
-        alive = weak()
-        if alive is not None:
-            alive(*args)
-
-    return call

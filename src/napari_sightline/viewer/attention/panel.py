@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakMethod
 
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QTimer
@@ -23,7 +22,7 @@ from napari_sightline.viewer.attention.words import caption, scale_words
 from napari_sightline.viewer.attention.work import colours_of
 from napari_sightline.viewer.bridge import is_scan, slice_at
 from napari_sightline.viewer.dock import DockPanel
-from napari_sightline.viewer.keys import KeyRing
+from napari_sightline.viewer.keys import KeyRing, weakly
 from napari_sightline.viewer.worker import Job
 
 if TYPE_CHECKING:
@@ -74,14 +73,14 @@ class AttentionPanel(DockPanel):
         self._keys = KeyRing(
             self._viewer,
             {
-                TOGGLE: _weak(self.control.toggle),
-                PIN: _weak(self.control.pin),
-                KEEP: _weak(self.keep),
-                JUMP: _weak(self.jump),
-                RUN: _weak(self.control.run),
+                TOGGLE: weakly(self.control.toggle),
+                PIN: weakly(self.control.pin),
+                KEEP: weakly(self.keep),
+                JUMP: weakly(self.jump),
+                RUN: weakly(self.control.run),
             },
         )
-        self._moved = _weak(self._on_move)
+        self._moved = weakly(self._on_move)
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
         self._rest.setInterval(_REST)
@@ -371,15 +370,3 @@ class AttentionPanel(DockPanel):
         except SightlineError as error:
             return str(error)
         return "Move the cursor over the scan."
-
-
-def _weak(method: Any) -> Any:
-    """Make a function that calls a method as long as its object lives."""
-    weak = WeakMethod(method)
-
-    def call(*args: Any) -> None:
-        alive = weak()
-        if alive is not None:
-            alive(*args)
-
-    return call
