@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,25 @@ def test_save_keeps_what_was_painted_by_hand(user: User, scan: Volume, tmp_path:
     labels, _ = load_labels(tmp_path / "out.nii")
     assert labels.data[0, 0, 0] == 9
     assert (labels.data == 1).any()
+
+
+def test_save_waits_for_the_click_before_it(
+    user: User, scan: Volume, tmp_path: Path, told: Told
+) -> None:
+    ball = user.show(scan)
+    user.click(ball, MIDDLE)
+    with user.slow_model():
+        user.click(ball, (24, 24, 3), wait=False)  # far outside the ball
+        user.panel.controller.save(tmp_path / "out.nii")
+    while len(user.case.session.current.prompts) < 2:  # the window is busy with something else
+        time.sleep(0.01)
+    time.sleep(0.2)
+    user.wait()
+    assert len(user.prompts) == 2
+    labels, _ = load_labels(tmp_path / "out.nii")
+    assert labels.data[24, 24, 3] == 1
+    assert np.array_equal(labels.data, user.case.session.label_image())
+    assert np.array_equal(labels.data, user.case.labels.data)
 
 
 def test_save_asks_where(

@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import threading
+import time
 import weakref
 from typing import Any
 
@@ -145,3 +146,29 @@ def test_a_pause_ends_with_a_cancel(worker: Worker, qtbot: Any) -> None:
     worker.submit(Job(lambda job: job.pause(0.01), heard.append))
     job.cancel()
     qtbot.waitUntil(lambda: heard == [True, False])
+
+
+def test_a_settled_job_waits_until_all_before_it_was_heard(worker: Worker, qtbot: Any) -> None:
+    heard: list[int] = []
+    seen: list[list[int]] = []
+
+    def fault(_: Exception) -> None:
+        heard.append(2)
+
+    worker.submit(Job(lambda _: 1, heard.append))
+    worker.submit(Job(lambda _: 1 // 0, None, fault))
+    worker.submit(Job(lambda _: list(heard), seen.append, settled=True))
+    time.sleep(0.1)  # the main thread hears of nothing meanwhile
+    qtbot.waitUntil(lambda: bool(seen))
+    assert seen == [[1, 2]]
+
+
+def test_a_settled_job_that_waits_ends_with_the_worker(worker: Worker, qtbot: Any) -> None:
+    threads: list[threading.Thread] = []
+    worker.submit(Job(lambda _: threads.append(threading.current_thread())))
+    worker.submit(Job(lambda _: threads.clear(), settled=True))
+    time.sleep(0.1)  # the first is done, and nobody heard of it
+    worker.stop()
+    (thread,) = threads
+    thread.join(10)
+    assert not thread.is_alive() and threads == [thread]

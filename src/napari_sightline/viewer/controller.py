@@ -124,9 +124,13 @@ class Controller(Requests):
     # ---- outcome
 
     def _submit(
-        self, kind: str, case: Case, work: Callable[[Job[Outcome]], Outcome]
+        self,
+        kind: str,
+        case: Case,
+        work: Callable[[Job[Outcome]], Outcome],
+        settled: bool = False,
     ) -> Job[Outcome]:
-        job: Job[Outcome] = Job(work, kind=kind)
+        job: Job[Outcome] = Job(work, kind=kind, settled=settled)
         job.failed = self._failing(case)
         job.done = partial(self._on_done, case, job)
         self.worker.submit(job)

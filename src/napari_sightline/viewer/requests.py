@@ -82,9 +82,13 @@ class Requests(QObject):
 
     @abstractmethod
     def _submit(
-        self, kind: str, case: Case, work: Callable[[Job[Outcome]], Outcome]
+        self,
+        kind: str,
+        case: Case,
+        work: Callable[[Job[Outcome]], Outcome],
+        settled: bool = False,
     ) -> Job[Outcome]:
-        """Queue work on a session."""
+        """Queue work on a session; see `Job` for `settled`."""
 
     @abstractmethod
     def _on_glimpse(self, case: Case, glimpse: Glimpse) -> None:
@@ -317,7 +321,8 @@ class Requests(QObject):
             session.saved()
             return path_of
 
-        self._submit("step", case, case.gather)
+        # What was asked for before must be drawn: else it would look as if it were erased by hand.
+        self._submit("step", case, case.gather, settled=True)
         done = partial(self._on_saved, case)
         self.worker.submit(Job(work, done, self._failing(case), "save", lasting=True))
 

@@ -50,6 +50,8 @@ class Job(Generic[T]):
         What it is, for whoever looks through the queue.
     lasting : bool
         Is done even when the worker is stopped before; nobody hears of it then.
+    settled : bool
+        Begins only once the main thread has heard of all that went before.
     """
 
     def __init__(
@@ -59,12 +61,14 @@ class Job(Generic[T]):
         failed: Callable[[Exception], None] | None = None,
         kind: str = "",
         lasting: bool = False,
+        settled: bool = False,
     ) -> None:
         self.work: Callable[[Job[T]], T] | None = work
         self.done = done
         self.failed = failed
         self.kind = kind
         self.lasting = lasting
+        self.settled = settled
         self.prompt: Any = None  # what a click asks for
         self.partly: Callable[[Any], None] | None = None  # hears of `tell`, on the main thread
         self._cancelled = threading.Event()
@@ -119,7 +123,21 @@ class _Queue:
     def __init__(self) -> None:
         self.ready = threading.Condition()
         self.jobs: deque[Job[Any]] = deque()
+        self.unheard = 0  # jobs that ended, and the main thread does not know yet
         self.closed = False
+
+    def take(self) -> Job[Any] | None:
+        """Wait for the next job that may begin; None after the last."""
+        with self.ready:
+            while not self.closed and (not self.jobs or (self.jobs[0].settled and self.unheard)):
+                self.ready.wait()
+            return self.jobs.popleft() if self.jobs else None
+
+    def heard(self, change: int) -> None:
+        """Count jobs that ended (+1) and those that were heard of (-1)."""
+        with self.ready:
+            self.unheard += change
+            self.ready.notify()
 
     def close(self) -> None:
         with self.ready:
@@ -134,20 +152,16 @@ _running: weakref.WeakKeyDictionary[threading.Thread, _Queue] = weakref.WeakKeyD
 def _serve(queue: _Queue, channel: _Channel) -> None:
     """Life of a worker thread: it knows its queue and its channel, and nobody else."""
     _stand_back()
-    while True:
-        with queue.ready:
-            while not queue.jobs and not queue.closed:
-                queue.ready.wait()
-            if not queue.jobs:
-                return
-            job = queue.jobs.popleft()
+    while (job := queue.take()) is not None:
         channel.send(("started", job, None))
         try:
             assert job.work is not None
             result = job.work(job)
         except Exception as error:  # every fault belongs to whoever gave the job
+            queue.heard(+1)
             channel.send(("failed", job, error))
         else:
+            queue.heard(+1)
             channel.send(("done", job, result))
             del result
         job.work = None
@@ -237,12 +251,15 @@ class Worker(QObject):
                 job.partly(value)
             return
         self._jobs.remove(job)
+        queue = self._queue  # whoever hears may stop this worker
         hear = job.done if what == "done" else job.failed
         job.done = job.failed = job.partly = None
         try:
             if hear is not None:
                 hear(value)
         finally:
+            if queue is not None:
+                queue.heard(-1)
             self.changed.emit()
 
 
