@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +23,10 @@ from viewer_making import AFFINES
 from napari_sightline.models import load_segmenter
 from napari_sightline.models.segmenter import Segmenter
 from napari_sightline.segment.automatic import segment
+from napari_sightline.segment.finish import Finish
 from napari_sightline.viewer import automatic_run
 from napari_sightline.viewer.automatic import AutomaticPanel
+from napari_sightline.viewer.automatic_shape import shape
 from napari_sightline.viewer.bridge import OVERLAY
 from napari_sightline.viewer.case import case_of
 from napari_sightline.viewer.measure import MeasurePanel
@@ -190,6 +195,24 @@ def test_each_run_makes_a_layer_of_its_own(reader: Watcher, network: Tissues) ->
     assert not second.data[0].any()
 
 
+def test_a_scan_that_was_segmented_is_let_go(reader: Watcher, network: Tissues) -> None:
+    image = reader.show(volume())
+    kept = weakref.ref(image.data)
+    assert reader.segment() is not None
+    reader.viewer.layers.remove(image)
+    del image
+    reader.settle()
+    gc.collect()
+    assert kept() is None
+
+
+def test_nothing_found_makes_no_objects(reader: Watcher, network: Tissues, told: Told) -> None:
+    reader.show(volume(data=np.full((40, 36, 36), -1000, np.int16)))
+    reader.view.into_session.click()
+    reader.segment()
+    assert told()[-1] == "The model found none of its structures in this scan."
+
+
 def test_uncertainty_and_probabilities_are_layers(reader: Watcher, network: Tissues) -> None:
     image = reader.show(volume())
     reader.view.uncertainty.click()
@@ -246,6 +269,21 @@ def test_shapes_of_one_organ_and_undo(reader: Watcher, network: Tissues, told: T
     np.testing.assert_array_equal(labels.data, before)
 
 
+def test_what_is_painted_while_organs_are_shaped_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.zeros((20, 20, 20), np.uint8)
+    labels[5:12, 5:12, 5:12] = 1
+    labels[8, 8, 8] = 0
+    finished = Finish.apply
+
+    def painted_on(*args: Any) -> Any:
+        labels[4, 4, 4] = 7
+        return finished(*args)
+
+    monkeypatch.setattr(Finish, "apply", painted_on)
+    change = shape(labels, [1], "fill holes", (1.0, 1.0, 1.0))
+    assert np.stack(change.places, 1).tolist() == [[8, 8, 8]]
+
+
 def test_organs_become_objects_of_the_prompt_panel(
     reader: Watcher, network: Tissues, qtbot: Any
 ) -> None:
@@ -271,6 +309,41 @@ def test_organs_become_objects_of_the_prompt_panel(
     control.redo()
     reader.until(lambda: not control.busy)
     np.testing.assert_array_equal(labels.data, values)
+    panel[1].shut()
+
+
+@pytest.mark.parametrize("how", ["leaves", "fails"])
+def test_organs_that_became_no_objects_keep_their_layer(
+    how: str, reader: Watcher, network: Tissues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_sightline.errors import BadInput
+    from napari_sightline.segment.interactive import Session
+
+    image = reader.show(volume())
+    labels = reader.segment()
+    other = reader.viewer.add_image(np.zeros((8, 8, 8)), name="other")
+    reader.settle()
+    going = threading.Event()
+
+    def slow(self: Session, *_: Any) -> Any:
+        assert going.wait(60)
+        raise BadInput("There is no voxel that is free.")
+
+    monkeypatch.setattr(Session, "import_labels", slow)
+    reader.press(reader.view.edit)
+    panel = reader.viewer.window.add_plugin_dock_widget("napari-sightline", "Segment with prompts")
+    control, case = panel[1].controller, case_of(image)
+    assert case is not None and case.labels is labels
+    assert not reader.view.edit.isEnabled()
+    if how == "leaves":
+        control.choose(other)
+    going.set()
+    reader.until(lambda: not control.busy)
+    assert case.labels is not labels and reader.view.edit.isEnabled()
+    control.choose(image)
+    reader.until(lambda: not control.busy)
+    control.draft("liver")  # colours and names of the session are drawn
+    assert list(labels.features["name"]) == ["", "soft tissue", "bone"]
     panel[1].shut()
 
 

@@ -62,6 +62,19 @@ def test_what_is_repainted_looks_as_if_all_were(
         assert sent and max(sent) < labels.data.size / 4  # not all of it went to the screen
 
 
+def test_a_layer_of_wide_numbers_has_its_colours(user: User, scan: Volume) -> None:
+    ball = user.show(scan)
+    user.click(ball, MIDDLE)
+    labels = user.case.labels
+    labels.data = labels.data.astype(np.int32)
+    before = picture(user)
+    user.click(ball, (24, 24, 40))
+    after = picture(user)
+    assert not np.array_equal(after, before)
+    labels.refresh()
+    assert np.array_equal(picture(user), after)
+
+
 def test_prompts_on_a_hidden_image_are_refused(user: User, scan: Volume, told: Told) -> None:
     ball = user.show(scan)
     user.click(ball, MIDDLE)

@@ -196,8 +196,21 @@ class AutomaticPanel(DockPanel):
             return
         names = names_in(layer)
         colours = colours_of(layer.colormap, names)
-        hand_over(self._viewer, image, layer, canonical(layer), names, colours, free_only=free_only)
+        hand_over(
+            self._viewer,
+            image,
+            layer,
+            canonical(layer),
+            names,
+            colours,
+            self._on_returned,
+            free_only=free_only,
+        )
         self._refresh()
+
+    def _on_returned(self) -> None:
+        if self._awake:
+            self._refresh()
 
     def measure(self) -> None:
         """Open the table of measures for the listed organs."""
@@ -245,7 +258,7 @@ class AutomaticPanel(DockPanel):
             self.control.show_organs_of(active)
 
     def _on_finished(self, layer: Any) -> None:
-        if self._into:
+        if self._into and canonical(layer).any():
             self._hand(free_only=True)
         if self.view.table.isChecked() and not self.control.empty:
             self.measure()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +32,7 @@ def hand_over(
     labels: Array,
     names: Mapping[int, str],
     colours: Mapping[int, Colour],
+    returned: Callable[[], None],
     free_only: bool = False,
 ) -> None:
     """Make objects of a label map, in one step that the prompt panel can undo.
@@ -49,6 +50,8 @@ def hand_over(
         Canonical voxels of `layer`.
     names, colours : mapping
         By label value.
+    returned : callable
+        Called where the layer became theirs and did not stay so, as nothing came of it.
     free_only : bool
         Whether only voxels are taken that no object has.
     """
@@ -58,14 +61,15 @@ def hand_over(
     if case is None:
         return
     values = labels.copy()
-    if case.labels is None and not any(row.ml > 0 for row in case.state.rows):
-        case.keep(labels=layer)
-    elif case.labels is not layer:
-        bare(layer).visible = False
 
     def step(session: Session, job: Any) -> MaskUpdate:
         taken = session.label_image()
         given = np.where(taken == 0, values, 0) if free_only else values
         return session.import_labels(given, names, colours, job.cancelled)
 
+    if case.labels is None and not any(row.ml > 0 for row in case.state.rows):
+        control.borrow(layer, step, returned)
+        return
+    if case.labels is not layer:
+        bare(layer).visible = False
     control.ask(step)

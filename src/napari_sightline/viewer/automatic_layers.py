@@ -52,7 +52,6 @@ class Shown:
         frame: tuple[int, ...] = (),
     ) -> None:
         self.overlapping = spec.overlapping
-        self.volume = volume
         self.layers: list[Any] = []
         self.arrays: list[Array] = []
         dtype = np.uint8 if spec.outputs <= 256 else np.uint16

@@ -47,7 +47,7 @@ def shape(
     Parameters
     ----------
     labels : ndarray
-        Canonical; is left as it is.
+        Canonical; is left as it is, and may be painted on meanwhile.
     values : sequence of int
         Organs to shape, each by itself.
     how : str
@@ -70,7 +70,9 @@ def shape(
     margin = 2 + int(np.ceil(3 * finish.smooth_mm / min(spacing)))
     wanted, places, old, new = set(values), [], [], []
     taken: list[tuple[slice, ...]] = []
-    work = labels.copy()
+    # What is painted from now on is no change of ours.
+    begun = labels.copy()
+    work = begun.copy()
     for number, box in enumerate(ndimage.find_objects(work), 1):
         if box is None or number not in wanted:
             continue
@@ -87,7 +89,7 @@ def shape(
         part[after & (part == 0)] = number
         taken.append(wide)
     for wide in taken:
-        before, now = labels[wide], work[wide]
+        before, now = begun[wide], work[wide]
         at = np.nonzero(before != now)
         offset = [s.start for s in wide]
         places.append(np.stack([a + o for a, o in zip(at, offset, strict=True)]))

@@ -18,7 +18,7 @@ from napari_sightline.errors import BadInput, Cancelled, SightlineError
 from napari_sightline.segment.interactive import Glimpse, Session
 from napari_sightline.viewer import layers as draw
 from napari_sightline.viewer.bridge import bare, frame, source
-from napari_sightline.viewer.case import Case, cases
+from napari_sightline.viewer.case import Act, Case, cases
 from napari_sightline.viewer.requests import Requests
 from napari_sightline.viewer.state import Outcome
 from napari_sightline.viewer.worker import Job
@@ -40,6 +40,7 @@ class Controller(Requests):
         super().__init__(viewer, parent)
         self.worker.changed.connect(self.changed)
         self._heard: Any = None  # the labels layer whose brush is listened to
+        self._loan: tuple[Callable[[], Any], ...] = ()  # what gives a layer back
 
     # ---- which image, which model
 
@@ -90,6 +91,7 @@ class Controller(Requests):
         case, self.case = self.case, None
         if case is not None:
             self.passing.take_back(case)
+        self._give_back()
         self._marked, self._sketch, self.ghost = None, None, ()
         for job in self.worker.jobs:
             if job.kind != "save":
@@ -120,6 +122,42 @@ class Controller(Requests):
 
         work = partial(case.move, model, device)
         self.worker.submit(Job(work, partial(self._draw, case), failed, "model"))
+
+    def borrow(self, layer: Any, step: Act, returned: Callable[[], None]) -> None:
+        """Do a step whose objects a labels layer shows already: they are drawn there from now on.
+
+        Parameters
+        ----------
+        layer : Labels
+            On the grid of the present image, of which nothing is drawn yet.
+        step : callable
+            See `ask`.
+        returned : callable
+            Called where nothing came of the step, and the layer is nobody's again.
+        """
+        case = self.case
+        if case is None:
+            return
+        layer = bare(layer)
+        self._loan = partial(case.lose, layer), draw.look_of(layer), returned
+        case.keep(labels=layer)
+        job = self._submit("step", case, partial(case.do, step))
+
+        def done(outcome: Outcome) -> None:
+            self._loan = ()
+            self._on_done(case, job, outcome)
+
+        def failed(error: Exception) -> None:
+            self._give_back()
+            self._fail(case, error)
+
+        job.done, job.failed = done, failed
+        self.changed.emit()
+
+    def _give_back(self) -> None:
+        loan, self._loan = self._loan, ()
+        for act in loan:
+            act()
 
     # ---- outcome
 

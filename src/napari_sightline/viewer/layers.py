@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +109,9 @@ def _repaint(viewer: Viewer, image: Image, layer: Labels, shown: Array, box: Box
         part[axis] = slice(at, at + 1)
     axes = [a - (dims.ndim - 3) for a in dims.displayed]
     outlined = flat and layer.contour  # an outline depends on what lies beside the box
-    if outlined or layer_axes(image) == 2 or min(axes) < 0 or not layer.loaded:
+    odd = layer_axes(image) == 2 or min(axes) < 0
+    # Of wider numbers the screen has others in their place.
+    if outlined or odd or not layer.loaded or shown.itemsize > 2:
         # The slice alone: bounds stay, and nobody waits for a new thumbnail.
         layer.refresh(extent=False, thumbnail=False, highlight=False)
     elif layer.visible:
@@ -184,7 +186,8 @@ def _new_labels(viewer: Viewer, case: Case, data: Array) -> None:
         label += ", frame " + ", ".join(str(i + 1) for i in case.frame)
     with marks.Selection(viewer):
         layer = bare(viewer.add_labels(flat, name=label, opacity=_OPACITY, **grid_like(image)))
-    layer.metadata[KEY] = {"volume": replace(volume, data=data, modality=None), "names": {}}
+    drawn = replace(volume, data=data, modality=None)
+    layer.metadata[KEY] = {"volume": drawn, "names": {}, "frame": case.frame}
     case.keep(labels=layer)
     layers = bare(viewer.layers)
     for marked in (case.lines, case.points):  # prompts stay above labels
@@ -221,6 +224,20 @@ def dress(case: Case) -> None:
     if kept.get("table") != features:
         kept["table"] = features
         layer.features = features
+
+
+def look_of(layer: Any) -> Callable[[], None]:
+    """Take down what `dress` and drawing change; what is returned brings it back."""
+    data, table, colours = layer.data, layer.features.copy(), layer.colormap
+    kept, chosen = dict(layer.metadata.get(KEY, {})), layer.selected_label
+
+    def restore() -> None:
+        if layer.data is not data:
+            layer.data = data
+        layer.features, layer.colormap, layer.selected_label = table, colours, chosen
+        layer.metadata[KEY] = kept
+
+    return restore
 
 
 def show_outlines(case: Case, on: bool) -> None:
