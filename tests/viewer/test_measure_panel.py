@@ -18,7 +18,7 @@ from automatic_making import two_tissues
 from viewer_making import AFFINES
 
 from napari_sightline.segment.measure import measure
-from napari_sightline.viewer.bridge import image_layer
+from napari_sightline.viewer.bridge import KEY, image_layer
 from napari_sightline.viewer.files import labels_layer
 from napari_sightline.viewer.label_digest import Digest
 from napari_sightline.volume import Volume
@@ -114,6 +114,27 @@ def test_the_table_follows_edits(reader: Reader) -> None:
     reader.settle()
     assert reader.panel.rows == []
     assert "There are no labels" in reader.panel.advice.text()
+
+
+def test_labels_of_a_frame_are_measured_on_that_frame(reader: Reader) -> None:
+    series = np.stack([np.full((6, 20, 22), value, np.float32) for value in (10, 20, 30)])
+    image = reader.viewer.add_image(series, name="series")
+    drawn = np.zeros(series.shape[1:], np.uint8)
+    drawn[2:4, 5:9, 5:9] = 1
+    labels = reader.viewer.add_labels(drawn, metadata={KEY: {"frame": (1,)}})
+    reader.viewer.dims.set_current_step(0, 2)
+    reader.panel.choose(labels, image)
+    reader.settle()
+    assert [row.mean for row in reader.panel.rows] == [20]
+
+
+def test_a_colour_picture_has_the_grid_of_its_labels(reader: Reader) -> None:
+    picture = np.zeros((20, 22, 3), np.uint8)
+    image = reader.viewer.add_image(picture, rgb=True)
+    reader.viewer.add_labels(np.ones(picture.shape[:2], np.uint8))
+    reader.settle()
+    assert reader.panel.image_box.currentText() == image.name
+    assert [row.voxels for row in reader.panel.rows] == [440]
 
 
 def test_only_what_changed_is_measured_again(

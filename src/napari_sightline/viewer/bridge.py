@@ -178,7 +178,12 @@ class Source:
         return replace(volume, notes=(*self.notes, *volume.notes))
 
 
-def source(layer: Image, point: Sequence[float], units: Sequence[Any] | None = None) -> Source:
+def source(
+    layer: Image,
+    point: Sequence[float],
+    units: Sequence[Any] | None = None,
+    at: tuple[int, ...] | None = None,
+) -> Source:
     """Describe an image layer, whoever made it; cheap.
 
     Parameters
@@ -189,6 +194,8 @@ def source(layer: Image, point: Sequence[float], units: Sequence[Any] | None = N
         World position that the viewer shows (``viewer.dims.point``); chooses the frame.
     units : sequence of pint units, optional
         Of `point`.
+    at : tuple of int, optional
+        Frame, whatever the viewer shows; one that the layer does not have is not heeded.
 
     Raises
     ------
@@ -204,6 +211,8 @@ def source(layer: Image, point: Sequence[float], units: Sequence[Any] | None = N
     if layer.ndim < 2:
         raise BadInput(f"{layer.name} has one axis; choose an image with two or three.")
     picked = frame(layer, point, units)
+    if at is not None and len(at) == len(picked):
+        picked = at if all(0 <= i < n for i, n in zip(at, array.shape, strict=False)) else picked
     if picked:
         where = ", ".join(str(i + 1) for i in picked)
         of = ", ".join(str(n) for n in array.shape[: len(picked)])

@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 from napari_sightline.errors import BadInput, SightlineError
 from napari_sightline.segment.measure import Measure, measure, write_csv
 from napari_sightline.viewer.automatic_control import canonical, names_in
-from napari_sightline.viewer.bridge import bare, grid_like, is_scan, source
+from napari_sightline.viewer.bridge import KEY, bare, grid_like, is_scan, source
 from napari_sightline.viewer.buttons import Chooser, button, list_in
 from napari_sightline.viewer.colours import colour_of, colours_of
 from napari_sightline.viewer.dock import DockPanel
@@ -126,7 +126,7 @@ class MeasurePanel(DockPanel):
         self.renew()
 
     def _match(self, labels: Any) -> Any:
-        """Image on the labels' grid, else the first."""
+        """Image on the labels' grid; None where there is none."""
         for image in self._images:
             if labels is not None and _same_grid(labels, image):
                 return image
@@ -177,7 +177,8 @@ class MeasurePanel(DockPanel):
             return
         try:
             data = canonical(labels)
-            described = source(image, dims.point, dims.units)
+            made_on = (labels.metadata.get(KEY) or {}).get("frame")
+            described = source(image, dims.point, dims.units, made_on)
         except SightlineError as error:
             self._fail(error)
             return
@@ -337,6 +338,7 @@ def _same_grid(labels: Any, image: Any) -> bool:
     import numpy as np
 
     shape = (image.data[0] if image.multiscale else image.data).shape
+    shape = shape[:-1] if image.rgb else shape
     if tuple(shape[-labels.data.ndim :]) != tuple(labels.data.shape):
         return False
     grid = grid_like(image)
