@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,30 @@ def reader(
     with suppress(RuntimeError):
         attention.shut()
         panel.shut()
+
+
+def test_no_map_of_an_earlier_place_hides_that_there_is_none(
+    reader: Reader, scan: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = reader.show(scan)
+    control, view = reader.asking, reader.attention.view
+    reader.choose(SOURCES, view.source, "automatic")  # type: ignore[arg-type]
+    assert reader.segment() is not None
+    reader.hover(image, PLACES[0])
+    assert control.shown is not None
+    draw, tap = control._draw, sources.run_on(image)
+    full = SimpleNamespace(latest=tap.latest, at=lambda _: None, dropped=1)
+
+    def late(*args: Any) -> None:
+        """Draw; meanwhile the cursor went where no window is kept."""
+        monkeypatch.setattr(sources, "run_on", lambda _: full)
+        control.ask()
+        draw(*args)
+
+    monkeypatch.setattr(control, "_draw", late)
+    reader.hover(image, PLACES[1])
+    assert control.shown is None
+    assert "no longer in memory" in view.advice.text()
 
 
 def test_a_run_of_the_panel_is_asked_voxel_by_voxel(reader: Reader, scan: Volume) -> None:

@@ -93,7 +93,7 @@ class AttentionControl(QObject):
         self._watch.setSingleShot(False)
         self._heard.connect(self._look)
 
-    def _timer(self, milliseconds: int, call: Callable[[], None]) -> QTimer:
+    def _timer(self, milliseconds: int, call: Callable[[], object]) -> QTimer:
         timer = QTimer(self)
         timer.setSingleShot(True)
         timer.setInterval(milliseconds)
@@ -261,11 +261,12 @@ class AttentionControl(QObject):
         """Whether anything is being computed or waits."""
         return bool(self.worker.jobs or self.heavy.jobs or self._debounce.isActive())
 
-    def _submit(self) -> None:
+    def _submit(self) -> bool:
+        """Compute what is wished for; False where there is no answer, which is said."""
         if not self._wish or self.image is None or self._asker is None:
-            return
+            return True
         if any(job.kind == "ask" for job in self.worker.jobs):
-            return  # asked again when that one is done
+            return True  # asked again when that one is done
         self._wish = False
         settings, position = self.settings, self.position
         worker, look = self.worker, None
@@ -284,12 +285,13 @@ class AttentionControl(QObject):
                     self.changed.emit()
         except SightlineError as error:
             self._fault(error)
-            return
+            return False
         kind = "ask" if look is None else "relevance"
         job = Job(partial(self._asker.ask, one, settings, position, self._view(), look), kind=kind)
         job.done = partial(self._draw, self._context)
         job.failed = partial(self._failed, self._context)
         worker.submit(job)
+        return True
 
     def _view(self) -> tuple[Slice, Any]:
         """Take what the thumbnails need from the viewer."""
@@ -304,7 +306,8 @@ class AttentionControl(QObject):
         return look, self.settings.colormap
 
     def _draw(self, context: int, result: tuple[Shown, Pictures | None]) -> None:
-        self._go_on()
+        if not self._go_on():
+            return
         if context != self._context or self.layers is None or self.image is None:
             return
         if self.image not in self._viewer.layers:
@@ -322,15 +325,18 @@ class AttentionControl(QObject):
         self.told.emit("", False)
         self.answered.emit(shown, pictures)
 
-    def _go_on(self) -> None:
-        """Ask what was wished for meanwhile: it is computed while the window is drawn."""
-        if self._wish:
-            self._debounce.stop()
-            self._submit()
+    def _go_on(self) -> bool:
+        """Ask what was wished for meanwhile: it is computed while the window is drawn.
+
+        False where that has no answer: what was computed before is no longer asked for either.
+        """
+        if not self._wish:
+            return True
+        self._debounce.stop()
+        return self._submit()
 
     def _failed(self, context: int, error: Exception) -> None:
-        self._go_on()
-        if context == self._context:
+        if self._go_on() and context == self._context:
             self._fault(error)
 
     def _fault(self, error: Exception) -> None:
