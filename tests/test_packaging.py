@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import zipfile
@@ -39,6 +40,28 @@ def test_import_is_fast() -> None:
     )
     # The best of three: another process may hold the machine for a moment.
     assert min(float(run_python(code)) for _ in range(3)) < 0.3
+
+
+@pytest.mark.parametrize("package", ["torch", "monai"])
+def test_a_package_is_imported_whole_before_its_parts(package: str, repository: Path) -> None:
+    """Else a part that is met while another thread imports the package is run on half of it."""
+    faults = []
+
+    def look(node: ast.AST, whole: bool, where: str) -> bool:
+        names = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        for name in names:
+            whole = whole or name == package
+            if name.startswith(f"{package}.") and not whole:
+                faults.append(f"{where}:{node.lineno} imports {name}")  # type: ignore[attr-defined]
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            for child in ast.iter_child_nodes(node):
+                whole = look(child, whole, where)
+        return whole
+
+    for path in sorted((repository / "src").rglob("*.py")):
+        look(ast.parse(path.read_text(encoding="utf-8")), False, path.name)
+    assert not faults
 
 
 def test_volume_and_prompts_do_not_import_torch() -> None:

@@ -315,8 +315,9 @@ def test_bad_input_is_a_sentence_and_no_map(
     from napari_sightline.attention.frame import Frame
 
     plain = torch.nn.Conv3d(1, 1, 1)
-    tap = sources.tap_for_run(ball)
-    assert tap is not None
+    make = sources.tap_for_run(ball)
+    assert make is not None
+    tap = make()
     with tap.window(plain, Frame((200, 24, 24), np.eye(4)), "a convolution"):
         plain(torch.zeros(1, 1, 4, 4, 4))
     reader.hover(ball, (100, 14, 12))

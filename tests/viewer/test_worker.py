@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -87,6 +88,21 @@ def test_nothing_is_heard_after_stop(worker: Worker, qtbot: Any) -> None:
     assert heard == [] and worker.jobs == ()
     worker.submit(Job(lambda _: 3, heard.append))
     qtbot.waitUntil(lambda: heard == [3])
+
+
+def test_a_program_that_ends_waits_for_what_lasts_and_for_nothing_else() -> None:
+    code = (
+        "from qtpy.QtCore import QCoreApplication\n"
+        "from napari_sightline.viewer.worker import Job, Worker\n"
+        "app, saving, idle = QCoreApplication([]), Worker(), Worker()\n"
+        "def save(job): print(job.pause(0.5))\n"
+        "saving.submit(Job(save, lasting=True))\n"
+        "idle.submit(Job(lambda job: job.pause(1000)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=50
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")
 
 
 def test_results_are_let_go(worker: Worker, qtbot: Any) -> None:

@@ -120,7 +120,7 @@ def _pass_of_swin(side: int) -> tuple[Pass, Any]:
     from napari_sightline.attention.tap import Tap
 
     try:
-        from monai.networks.nets.swin_unetr import SwinUNETR
+        from napari_sightline.models.monai_parts import SwinUNETR
     except ImportError as error:
         raise BadInput(
             "Swin-UNETR cannot be timed because MONAI is not installed; install it with: "

@@ -202,7 +202,8 @@ def _ours(scan: Any, made: Segmenter) -> tuple[Any, str]:
 def _monai(scan: Any, made: Segmenter) -> Any:
     """Do what a MONAI bundle does: scale, slide, take the greatest."""
     import torch
-    from monai.inferers.utils import sliding_window_inference
+
+    from napari_sightline.models.monai_parts import sliding_window_inference
 
     spec = made.spec
     image = torch.from_numpy(scan).float()[None, None]
@@ -218,9 +219,9 @@ def _monai(scan: Any, made: Segmenter) -> Any:
 
 def _segmenter(setting: Setting, flash: bool, once: bool) -> Segmenter:
     import torch
-    from monai.networks.nets.swin_unetr import SwinUNETR
     from torch import nn
 
+    from napari_sightline.models.monai_parts import SwinUNETR
     from napari_sightline.models.segmenter import Segmenter, SegmenterSpec
 
     torch.manual_seed(0)

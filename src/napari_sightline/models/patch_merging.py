@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from monai.networks.nets.swin_unetr import PatchMergingV2
 from torch import Tensor
+
+from napari_sightline.models.monai_parts import PatchMergingV2
 
 __all__ = ["NEIGHBOURS_BEFORE_1_5", "PatchMergingBefore15"]
 

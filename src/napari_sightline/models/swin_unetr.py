@@ -10,11 +10,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import product
-from typing import Any, Literal, cast, get_args
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from napari_sightline.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 #: Which of the eight neighbours each block of channels comes from where two by two by two tokens
 #: become one. Shapes do not tell; see `SwinUnetrSizes.merging`.
@@ -110,7 +111,7 @@ class SwinUnetrSizes:
             Whether attention runs through `torch.nn.functional.scaled_dot_product_attention`
             where gradients are off; the result is the same.
         """
-        from monai.networks.nets.swin_unetr import SwinUNETR
+        from napari_sightline.models.monai_parts import SwinUNETR
 
         norms: dict[str, Any] = {
             "instance": "instance",
@@ -283,10 +284,10 @@ def _norm(state: Mapping[str, Tensor]) -> Literal["instance", "instance_affine",
 
 def _merging_class(merging: Merging) -> type[nn.Module]:
     """Give the class that merges tokens; looked up late, since MONAI takes long to import."""
-    from monai.networks.nets.swin_unetr import MERGING_MODE
+    from napari_sightline.models.monai_parts import MERGING_MODE
 
     if merging == "merging_before_1_5":
         from napari_sightline.models.patch_merging import PatchMergingBefore15
 
         return PatchMergingBefore15
-    return cast(type[nn.Module], MERGING_MODE[merging])
+    return cast("type[nn.Module]", MERGING_MODE[merging])

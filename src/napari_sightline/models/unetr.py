@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Literal
 
 from napari_sightline.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 #: A key that every UNETR has; what stands before it is a wrapper's prefix.
 ANCHOR = "vit.patch_embedding.position_embeddings"
@@ -85,8 +86,7 @@ class UnetrSizes:
         `flash` routes attention through `torch.nn.functional.scaled_dot_product_attention`; the
         result is the same.
         """
-        from monai.networks.blocks.selfattention import SABlock
-        from monai.networks.nets.unetr import UNETR
+        from napari_sightline.models.monai_parts import UNETR, SABlock
 
         norms: dict[str, Any] = {
             "instance": "instance",

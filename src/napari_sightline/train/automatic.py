@@ -64,7 +64,7 @@ def headneck_network() -> nn.Module:
 
     MONAI's Swin-UNETR, the second version: a residual convolution leads each stage.
     """
-    from monai.networks.nets.swin_unetr import SwinUNETR
+    from napari_sightline.models.monai_parts import SwinUNETR
 
     network: Any = SwinUNETR(
         in_channels=1,

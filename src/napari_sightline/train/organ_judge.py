@@ -57,7 +57,7 @@ class OrganJudge:
 
     @torch.no_grad()
     def _segment(self, network: nn.Module, case: OrganCase, bf16: bool) -> Tensor:
-        from monai.inferers.utils import sliding_window_inference
+        from napari_sightline.models.monai_parts import sliding_window_inference
 
         image = torch.from_numpy(case.image).float()[None]
         image = image.clamp(case.scaling.low, case.scaling.high)

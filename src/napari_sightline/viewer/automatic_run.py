@@ -61,8 +61,8 @@ class Order:
         ``"auto"`` or a torch device.
     probabilities, entropy : bool
         Whether these are wanted too.
-    tap : WindowTap, optional
-        Sees every window that is computed.
+    tap : callable, optional
+        Makes, on the worker, what sees every window that is computed.
     """
 
     model: str
@@ -70,7 +70,7 @@ class Order:
     device: str = "auto"
     probabilities: bool = False
     entropy: bool = False
-    tap: WindowTap | None = None
+    tap: Callable[[], WindowTap] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +127,7 @@ def run(order: Order, messenger: Messenger, job: Job[Segmentation]) -> Segmentat
         on_note=tell,
         progress=job.progress,
         cancel=job.cancelled,
-        tap=order.tap,
+        tap=None if order.tap is None else order.tap(),
     )
 
 

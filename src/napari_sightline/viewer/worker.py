@@ -124,14 +124,17 @@ class _Queue:
         self.ready = threading.Condition()
         self.jobs: deque[Job[Any]] = deque()
         self.unheard = 0  # jobs that ended, and the main thread does not know yet
+        self.running: Job[Any] | None = None
         self.closed = False
 
     def take(self) -> Job[Any] | None:
         """Wait for the next job that may begin; None after the last."""
         with self.ready:
+            self.running = None
             while not self.closed and (not self.jobs or (self.jobs[0].settled and self.unheard)):
                 self.ready.wait()
-            return self.jobs.popleft() if self.jobs else None
+            self.running = self.jobs.popleft() if self.jobs else None
+            return self.running
 
     def heard(self, change: int) -> None:
         """Count jobs that ended (+1) and those that were heard of (-1)."""
@@ -143,6 +146,8 @@ class _Queue:
         with self.ready:
             self.closed = True
             self.jobs = deque(job for job in self.jobs if job.lasting)
+            if self.running is not None and not self.running.lasting:
+                self.running.cancel()
             self.ready.notify_all()
 
 
@@ -265,7 +270,7 @@ class Worker(QObject):
 
 @atexit.register
 def _leave() -> None:
-    """Wait a little for running work: torch must not lose its thread in the middle."""
+    """Cancel running work and wait for it: torch must not lose its thread in the middle."""
     threads = list(_running.items())
     for _, queue in threads:
         queue.close()

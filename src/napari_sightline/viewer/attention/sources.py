@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -137,19 +139,26 @@ def watch_runs(image: Image, on: bool) -> None:
     (_watched.add if on else _watched.discard)(bare(image))
 
 
-def tap_for_run(image: Image) -> Tap | None:
-    """Tap to hand to an automatic run on an image; None, and free, while nobody wants it.
+def tap_for_run(image: Image) -> Callable[[], Tap] | None:
+    """Give what makes the tap of an automatic run on an image; None while nobody wants one.
 
-    Whoever starts automatic runs calls this on the main thread before each, and passes the result
-    as the engine's ``tap``.
+    Whoever starts automatic runs calls this on the main thread before each, and the result on the
+    run's worker: making a tap loads torch.
     """
     image = bare(image)
     if image not in _watched:
         return None
+    _runs.pop(image, None)  # what is recorded from now on is of the new run
+    return partial(_new_run, weakref.ref(image))
+
+
+def _new_run(image: weakref.ref[Image]) -> Tap:
     from napari_sightline.attention.tap import Tap
 
     # In half precision twice as many windows are kept; maps differ by a thousandth of a value.
-    tap = _runs[image] = Tap(RUN_BUDGET_MB, half=True, keep=_ALL)
+    tap, layer = Tap(RUN_BUDGET_MB, half=True, keep=_ALL), image()
+    if layer is not None:
+        _runs[layer] = tap
     return tap
 
 
