@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,6 +24,13 @@ def test_result_has_the_names_of_the_protocol(cases: list[EvaluationCase]) -> No
     assert len(result["mean"]["dsc"]) == len(result["mean"]["nsd"]) == 5
     assert 0 < result["mean"]["dsc"][0] < result["mean"]["dsc"][4] <= 1
     assert result["mean"]["dsc_auc"] == pytest.approx(np.trapezoid(result["mean"]["dsc"]), abs=1e-3)
+    for score in ("dsc", "nsd"):
+        for row in (result["mean"], result["baseline"], result["structures"]["far block"]):
+            assert len(row[f"{score}_ci"]) == 5
+            for mean, (low, high) in zip(row[score], row[f"{score}_ci"], strict=True):
+                assert low <= mean <= high
+    low, high = result["sets"]["one"]["dsc_ci"][0]
+    assert low == high == result["sets"]["one"]["dsc"][0]  # of one patient
     assert set(result["structures"]) == {"near block", "far block"}
     assert result["structures"]["near block"]["n"] == 2
     assert set(result["sets"]) == {"one", "two"}
@@ -33,6 +41,19 @@ def test_result_has_the_names_of_the_protocol(cases: list[EvaluationCase]) -> No
     assert result["machine"] and result["version"]
     assert seen == [(1, 2, "scan0"), (2, 2, "scan1")]
     assert "items" not in result
+
+
+def test_intervals_are_over_patients(cases: list[EvaluationCase]) -> None:
+    plan = RobotProtocol(clicks=1, baseline=None)
+    near, far = (
+        replace(case, structures={value: name})
+        for case, (value, name) in zip(cases, cases[0].structures.items(), strict=True)
+    )
+    low, high = evaluate([near, far], make_fake, plan)["mean"]["dsc_ci"][0]
+    assert low < high
+    same = [replace(case, patient="one") for case in (near, far)]
+    low, high = evaluate(same, make_fake, plan)["mean"]["dsc_ci"][0]
+    assert low == high
 
 
 def test_one_scan_is_set_once_and_every_structure_is_a_new_object(

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 import napari_sightline
 from napari_sightline.errors import BadInput
+from napari_sightline.evaluate.bootstrap import interval_of_mean
 from napari_sightline.evaluate.cases import EvaluationCase, load_case
 from napari_sightline.evaluate.console import table
 from napari_sightline.evaluate.report import machine
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 Tell = Callable[[float, str], None]
 Areas = dict[str, dict[str, dict[str, float]]]
 CHANCES = ("scattered", "moved")
-#: Resamplings of the bootstrap.
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -185,7 +183,7 @@ def summarise(found: Sequence[Measured], n_cases: int, skipped: int = 0) -> dict
                     row[chance] = {
                         "area": round(float(other.mean()), 4),
                         "gain": round(float(gain.mean()), 4),
-                        "ci": _interval(gain, owners),
+                        "ci": interval_of_mean(gain, owners),
                     }
                 maps[name][score][test] = row
     return {
@@ -199,17 +197,6 @@ def summarise(found: Sequence[Measured], n_cases: int, skipped: int = 0) -> dict
         "machine": machine(),
         "version": napari_sightline.__version__,
     }
-
-
-def _interval(values: npt.NDArray[np.float64], owners: Sequence[str]) -> list[float]:
-    """95 % interval of the mean, cases drawn with replacement (seed 42)."""
-    cases = sorted(set(owners))
-    sums = np.array([sum(v for v, o in zip(values, owners, strict=True) if o == c) for c in cases])
-    counts = np.array([owners.count(c) for c in cases])
-    drawn = np.random.default_rng(42).integers(0, len(cases), (RESAMPLES, len(cases)))
-    means = sums[drawn].sum(1) / counts[drawn].sum(1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return [round(float(low), 4), round(float(high), 4)]
 
 
 def tables_of(result: dict[str, Any]) -> list[Table]:

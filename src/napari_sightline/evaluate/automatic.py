@@ -13,6 +13,7 @@ import numpy.typing as npt
 import napari_sightline
 from napari_sightline.anatomy import by_name
 from napari_sightline.errors import BadInput
+from napari_sightline.evaluate.bootstrap import draws, interval
 from napari_sightline.evaluate.cases import EvaluationCase, load_case
 from napari_sightline.evaluate.metrics import dice, surface_dice
 from napari_sightline.evaluate.report import machine
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
     from napari_sightline.models.segmenter import Segmenter
     from napari_sightline.volume import Volume
-
-#: Bootstrap samples over cases, their seed, and the share that an interval covers.
-SAMPLES, SEED, COVER = 2000, 42, 0.95
 
 #: Gives labels, canonical order, and names for a scan.
 Method = Callable[["Volume"], tuple[npt.NDArray[Any], dict[int, str]]]
@@ -146,20 +144,19 @@ def summarise(scores: Sequence[Score], n_cases: int) -> dict[str, Any]:
     for score in scores:
         column = structures.index(score.structure)
         tables[:, score.case, column] = score.dice, score.nsd
-    rng = np.random.default_rng(SEED)
-    draws = rng.integers(n_cases, size=(SAMPLES, n_cases))
+    drawn = draws(n_cases)
     result: dict[str, Any] = {"mean": {}, "structures": {}, "n_cases": n_cases}
     for structure in structures:
         result["structures"][structure] = {"n": sum(s.structure == structure for s in scores)}
-    for key, interval, table in (("dice", "ci", tables[0]), ("nsd", "nsd_ci", tables[1])):
-        sampled = np.stack([_column_means(table[draw]) for draw in draws])
+    for key, ci, table in (("dice", "ci", tables[0]), ("nsd", "nsd_ci", tables[1])):
+        sampled = np.stack([_column_means(table[draw]) for draw in drawn])
         means = _column_means(table)
         for column, structure in enumerate(structures):
             row = result["structures"][structure]
             row[key] = round(float(means[column]), 4)
-            row[interval] = _interval(sampled[:, column])
+            row[ci] = interval(sampled[:, column])
         result["mean"][key] = round(float(np.nanmean(means)), 4)
-        result["mean"][interval] = _interval(np.array([np.nanmean(row) for row in sampled]))
+        result["mean"][ci] = interval(np.array([np.nanmean(row) for row in sampled]))
     return result
 
 
@@ -168,11 +165,6 @@ def _column_means(table: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     sums = np.nansum(table, 0)
     means = np.full(table.shape[1], np.nan)
     return np.divide(sums, counts, out=means, where=counts > 0)
-
-
-def _interval(values: npt.NDArray[np.float64]) -> list[float]:
-    edges = np.nanpercentile(values, [50 * (1 - COVER), 50 * (1 + COVER)])
-    return [round(float(edge), 4) for edge in edges]
 
 
 def _value_of(structure: str, names: dict[int, str]) -> int | None:

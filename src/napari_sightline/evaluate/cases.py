@@ -67,6 +67,8 @@ class EvaluationCase:
         Set the case belongs to; results are given for each.
     modality : str
         Refines the set in the results where a set holds several; may be empty.
+    patient : str
+        Whose scan it is, where several are of one patient; empty where it is the only one.
     """
 
     image: Path
@@ -74,6 +76,12 @@ class EvaluationCase:
     structures: dict[int, str] = field(default_factory=dict)
     set: str = ""
     modality: str = ""
+    patient: str = ""
+
+    @property
+    def owner(self) -> str:
+        """Patient, or the scan itself where it is the patient's only one."""
+        return self.patient or str(self.image)
 
     @property
     def name(self) -> str:
@@ -126,6 +134,8 @@ def write_cases(path: str | os.PathLike[str], cases: Iterable[EvaluationCase]) -
         }
         if case.modality:
             entry["modality"] = case.modality
+        if case.patient:
+            entry["patient"] = case.patient
         entries.append(entry)
     return write_json(path, entries)
 
@@ -240,9 +250,8 @@ def _case(entry: object, number: int, file: Path) -> EvaluationCase:
         structures = {value: name for value, name in structures.items() if name in contoured}
     if not structures and not contoured:
         raise BadInput(f"Case {number + 1} of {file.name!r} names no structures; list one or more.")
-    return EvaluationCase(
-        image, labels, structures, str(entry.get("set", "")), str(entry.get("modality", ""))
-    )
+    group, modality, patient = (str(entry.get(key, "")) for key in ("set", "modality", "patient"))
+    return EvaluationCase(image, labels, structures, group, modality, patient)
 
 
 def _headneck(folder: Path, index: dict[str, Any]) -> Iterable[tuple[EvaluationCase, bool]]:
@@ -265,5 +274,6 @@ def _sarcoma(folder: Path, index: list[str]) -> Iterable[tuple[EvaluationCase, b
     for key in sorted(index):
         patient, _, kind = key.rpartition("_")
         image, labels = folder / f"{key}.nii.gz", folder / f"{key}_tumour.nii.gz"
-        case = EvaluationCase(image, labels, {1: "tumour"}, "sarcoma", _SARCOMA_MODALITIES[kind])
+        modality = _SARCOMA_MODALITIES[kind]
+        case = EvaluationCase(image, labels, {1: "tumour"}, "sarcoma", modality, patient)
         yield case, patient in _SARCOMA_VALIDATION

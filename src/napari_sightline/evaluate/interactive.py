@@ -144,7 +144,7 @@ def evaluate_case(
         truth = labels == value
         if not truth.any():
             continue  # listed, but not drawn: nothing to click on
-        outcome = Outcome(case.name, case.set, case.modality, name)
+        outcome = Outcome(case.name, case.set, case.modality, name, case.owner)
         session.new_object(name)
         _click_through(outcome, volume, truth, protocol, partial(_ask, session, volume, outcome))
         if protocol.baseline:

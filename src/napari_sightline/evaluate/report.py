@@ -14,6 +14,7 @@ import numpy as np
 import napari_sightline
 from napari_sightline.errors import BadInput
 from napari_sightline.evaluate.baseline import BASELINES
+from napari_sightline.evaluate.bootstrap import interval_of_mean
 from napari_sightline.evaluate.metrics import auc, clicks_to_reach
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Outcome:
     set: str
     modality: str
     structure: str
+    owner: str = ""  # patient, for intervals
     dsc: list[float] = field(default_factory=list)
     nsd: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -89,7 +91,8 @@ def summarise(
 ) -> dict[str, Any]:
     """Put outcomes together in the JSON form of docs/evaluation.md.
 
-    A mean is over structures of cases: each contoured structure of each case counts once.
+    A mean is over structures of cases: each contoured structure of each case counts once. Its
+    95 % interval is that of a bootstrap over patients, see `evaluate.bootstrap`.
     """
     result: dict[str, Any] = {
         "clicks": protocol.clicks,
@@ -139,7 +142,7 @@ def tables(result: dict[str, Any]) -> list[Table]:
         table = Table(title=f"{title} after each click", title_justify="left")
         table.add_column("")
         table.add_column("n", justify="right")
-        for click in (*clicks, "AUC"):
+        for click in (*clicks, f"95 % of {clicks[-1]}", "AUC"):
             table.add_column(click, justify="right")
         rows = {"all": result["mean"] | {"n": result["n_structures"]}}
         if "baseline" in result:
@@ -165,7 +168,9 @@ def _add(
     bold: bool = False,
     dim: bool = False,
 ) -> None:
-    values = [f"{value:.3f}" for value in row[score]] + [f"{row[score + '_auc']:.2f}"]
+    low, high = row[f"{score}_ci"][-1]
+    values = [f"{value:.3f}" for value in row[score]]
+    values += [f"{low:.3f} – {high:.3f}", f"{row[score + '_auc']:.2f}"]
     table.add_row(name, count, *values, style="bold" if bold else "dim" if dim else "")
 
 
@@ -191,10 +196,9 @@ def _summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def _means(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    dsc = _mean([outcome.dsc for outcome in outcomes])
-    nsd = _mean([outcome.nsd for outcome in outcomes])
-    found: dict[str, Any] = {"dsc": dsc, "nsd": nsd} | _aucs(dsc, nsd)
-    if len(dsc) >= NOC_CLICKS:
+    owners = [outcome.owner for outcome in outcomes]
+    found = _curves([o.dsc for o in outcomes], [o.nsd for o in outcomes], owners)
+    if len(found["dsc"]) >= NOC_CLICKS:
         for target in (85, 90):
             counts = [clicks_to_reach(o.dsc, target / 100, NOC_CLICKS) for o in outcomes]
             found[f"noc_{target}"] = round(float(np.mean(counts)), 3)
@@ -202,20 +206,23 @@ def _means(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def _baseline(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    dsc = _mean([outcome.baseline_dsc for outcome in outcomes])
-    nsd = _mean([outcome.baseline_nsd for outcome in outcomes])
-    return {"dsc": dsc, "nsd": nsd} | _aucs(dsc, nsd)
+    owners = [outcome.owner for outcome in outcomes]
+    rows = [o.baseline_dsc for o in outcomes], [o.baseline_nsd for o in outcomes]
+    return _curves(*rows, owners)
 
 
-def _aucs(dsc: list[float], nsd: list[float]) -> dict[str, float]:
-    return {
-        "dsc_auc": round(auc(dsc[:AUC_CLICKS]), 4),
-        "nsd_auc": round(auc(nsd[:AUC_CLICKS]), 4),
-    }
-
-
-def _mean(rows: Sequence[Sequence[float]]) -> list[float]:
-    return [round(float(value), 4) for value in np.mean(np.array(rows, dtype=float), axis=0)]
+def _curves(
+    dsc: Sequence[Sequence[float]], nsd: Sequence[Sequence[float]], owners: Sequence[str]
+) -> dict[str, Any]:
+    """Mean after each click, its interval, and the area under the means."""
+    found: dict[str, Any] = {}
+    for score, rows in (("dsc", dsc), ("nsd", nsd)):
+        table = np.array(rows, dtype=float)
+        means = [round(float(value), 4) for value in table.mean(0)]
+        found[score] = means
+        found[f"{score}_ci"] = [interval_of_mean(column, owners) for column in table.T]
+        found[f"{score}_auc"] = round(auc(means[:AUC_CLICKS]), 4)
+    return found
 
 
 def _seconds(outcomes: Sequence[Outcome]) -> dict[str, float]:
