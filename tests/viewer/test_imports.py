@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 # A program of its own, on a machine that may be busy.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 BEGIN = """
 import faulthandler, sys, threading
 from importlib.machinery import PathFinder
 
 # Where the window waits for the import it waits for ever: this says where.
-faulthandler.dump_traceback_later(250, exit=True)
+faulthandler.dump_traceback_later(540, exit=True)
 held, go = threading.Event(), threading.Event()
 
 class Holding:
@@ -99,7 +99,7 @@ def run(code: str, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=570,
         env=environment,
     )
     assert done.returncode == 0, done.stderr

@@ -100,7 +100,7 @@ def test_a_program_that_ends_waits_for_what_lasts_and_for_nothing_else() -> None
         "idle.submit(Job(lambda job: job.pause(1000)))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=50
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=55
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")
 
