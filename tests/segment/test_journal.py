@@ -7,19 +7,24 @@ import shutil
 import zipfile
 from contextlib import suppress
 from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from segment_fakes import Growing, begin
 
 from napari_sightline.errors import BadInput
 from napari_sightline.prompts import Box, Lasso, MaskPrompt, Point, Scribble
+from napari_sightline.segment import journal
 from napari_sightline.segment.history import Transition
 from napari_sightline.segment.interactive import Session
 from napari_sightline.segment.journal import Journal, dump, fingerprint, restore, state_folder
 from napari_sightline.segment.records import frame, frames, read
+from napari_sightline.segment.state import Scene
 from napari_sightline.volume import Volume
 
 SHAPE = (14, 16, 18)
@@ -189,6 +194,113 @@ def test_a_damaged_journal_gives_what_is_whole(tmp_path: Path, share: float, how
     states.append(whole.timeline.redo(whole.scene) or scene)
     masks = [[o.step.mask for o in state.objects] for state in states]
     assert [o.step.mask for o in found.scene.objects] in masks
+
+
+def content(scene: Scene) -> list[Any]:
+    """What a scene holds, to be compared: its quality may be NaN."""
+    return [(o.id, o.step.acts, o.step.mask, o.step.logits) for o in scene.objects]
+
+
+def copied_before_each_replacing(
+    session: Session, folder: Path, patch: pytest.MonkeyPatch
+) -> list[Path]:
+    """Keep the journals' folder as it is at each moment before a file takes another's place."""
+    kept: list[Path] = []
+    replace = Path.replace
+
+    def copy_first(self: Path, target: Path) -> Path:
+        kept.append(shutil.copytree(self.parent, folder / str(len(kept))))
+        return replace(self, target)
+
+    patch.setattr(Path, "replace", copy_first)
+    return kept
+
+
+@settings(max_examples=8)
+@given(st.floats(0, 1), st.floats(0, 1), st.randoms(use_true_random=False))
+def test_a_crash_loses_nothing_while_a_journal_is_written_anew(
+    cut: float, late: float, chance: Random
+) -> None:
+    with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        folder = Path(name)
+        patch.setattr(journal, "_GROWN", 1)  # as often as can be
+        session = Session(Growing())
+        session.set_volume(scan())
+        session._timeline.limit = 9_000  # some steps can no longer be undone
+        session.keep_journal(folder / "live")
+        moments = copied_before_each_replacing(session, folder / "before", patch)
+        for _ in range(6):
+            session.add(Point(tuple(chance.randrange(n) for n in SHAPE)))
+            if chance.random() < 0.4:
+                session.undo()
+            session.journal.flush()  # type: ignore[union-attr]
+        assert moments
+        # While the new file was written, up to any byte of it ...
+        before = moments[-1]
+        (old,), (new,) = before.glob("*.journal"), before.glob("*.new")
+        whole = restore(old, old.read_bytes(), scan())
+        new.write_bytes(new.read_bytes()[: round(cut * new.stat().st_size)])
+        again = Session(Growing())
+        again.set_volume(scan())
+        assert again.recover(before) and not list(before.glob("*.new"))
+        assert content(again._scene) == content(whole.scene)
+        # ... and once it took the old one's place.
+        (path,) = (folder / "live").iterdir()
+        last = restore(path, path.read_bytes(), scan())
+        assert not last.note and content(last.scene) == content(session._scene)
+        assert last.timeline.undone == session._timeline.undone
+        steps = [frame(step) for step in session._timeline.steps]
+        assert [frame(step) for step in last.timeline.steps[-len(steps) :]] == steps
+        # A file that is cut later is the session at some step.
+        data = path.read_bytes()
+        body = data.index(b"\n", 30) + 1
+        first = next(frames(data[body:]))[0] + body
+        part = restore(path, data[: first + round(late * (len(data) - first))], scan())
+        states, scene = [], last.scene
+        for _ in range(last.timeline.undone):
+            scene = last.timeline.redo(scene) or scene
+        states.append(scene)
+        for step in reversed(last.timeline.steps):
+            scene = step.apply(scene, back=True)
+            states.append(scene)
+        assert content(part.scene) in [content(one) for one in states]
+        session.close()
+        again.close()
+
+
+def test_a_journal_does_not_grow_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "_GROWN", 12_000)
+    session = Session(Growing())
+    session.set_volume(scan())
+    session._timeline.limit = 12_000
+    session.keep_journal(tmp_path)
+    largest = written = 0
+    for k in range(30):
+        session.add(Point((k % 14, k % 16, k % 18)))
+        session.journal.flush()  # type: ignore[union-attr]
+        (path,) = tmp_path.glob("*.journal")
+        largest = max(largest, path.stat().st_size)
+        written += len(frame(session._timeline.steps[-1]))
+    whole = len(dump(scan(), session._scene, session._timeline))
+    session.close()
+    assert 12_000 < largest < 3 * whole < written
+
+
+def test_a_journal_that_finds_no_room_to_be_written_anew_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "_GROWN", 1)
+    monkeypatch.setattr(journal, "_beside", lambda path: tmp_path / "no such folder" / path.name)
+    old, left = crashed(tmp_path)
+    assert old.journal is not None and not old.journal.fault
+    session = Session(Growing())
+    session.set_volume(scan())
+    session.recover(left)
+    identical(session, old)
+    session.close()
+    old.close()
 
 
 @given(st.binary(max_size=200), st.integers(0, 10**6))

@@ -2,8 +2,9 @@
 
 A journal lies in the user's state folder. Of the patient it holds a hash of the scan's geometry and
 of some of its voxels, the masks, and the names that were typed; no voxel, no file name. Steps are
-appended by a thread of its own and brought to the disk within a second. The same records, in one
-file that the user names, are a saved session.
+appended by a thread of its own and brought to the disk within a second. A file that has grown is
+written anew, without the steps that can no longer be undone, beside the old one, whose place it
+takes once it is whole. The same records, in one file that the user names, are a saved session.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import threading
 import time
 import uuid
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,9 @@ _log = logging.getLogger(__name__)
 _MAGIC = b"sightline session 1\n"
 #: Seconds after which what was written is brought to the disk.
 _SYNC = 1.0
+#: Bytes from which a journal is written anew; later at twice what it then took. A click takes
+#: half a megabyte, and what can be undone `history.HISTORY_BYTES`.
+_GROWN = 128 * 2**20
 # Journals that sessions of this process write to.
 _open: set[Path] = set()
 
@@ -94,14 +99,27 @@ class Restored:
 
 def dump(volume: Volume, scene: Scene, timeline: Timeline) -> bytes:
     """Write a session as a whole: its beginning, and every step that can be undone or redone."""
-    steps, base = timeline.steps, scene
-    done = len(steps) - timeline.undone
-    for step in reversed(steps[:done]):
-        base = step.apply(base, back=True)
-    parts = [header(volume), frame(Transition.between(Scene(), base))]
-    parts += [frame(step) for step in steps]
-    parts += [frame("undo")] * timeline.undone
-    return b"".join(parts)
+    return b"".join(_Whole(header(volume), scene, timeline.steps, timeline.undone).parts())
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """A session at a moment, to be written as a whole."""
+
+    header: bytes
+    scene: Scene
+    steps: tuple[Transition, ...]
+    undone: int
+
+    def parts(self) -> Iterator[bytes]:
+        """Yield the file piece by piece."""
+        base = self.scene
+        for step in reversed(self.steps[: len(self.steps) - self.undone]):
+            base = step.apply(base, back=True)
+        yield self.header
+        yield frame(Transition.between(Scene(), base))
+        yield from map(frame, self.steps)
+        yield from [frame("undo")] * self.undone
 
 
 def restore(path: Path, data: bytes, volume: Volume) -> Restored:
@@ -199,6 +217,17 @@ class Journal:
         """Keep a step, or ``"undo"`` or ``"redo"``; returns at once."""
         self._shared.queue.put(record)
 
+    @property
+    def grown(self) -> bool:
+        """Whether so much was appended that the session should be written anew, see `renew`."""
+        return self._shared.grown
+
+    def renew(self, volume: Volume, scene: Scene, timeline: Timeline) -> None:
+        """Write the session as it is now in the place of all steps so far; returns at once."""
+        self._shared.grown = False
+        whole = _Whole(header(volume), scene, timeline.steps, timeline.undone)
+        self._shared.queue.put(whole)
+
     def flush(self) -> None:
         """Wait until all steps are on the disk."""
         done = threading.Event()
@@ -216,7 +245,7 @@ class Journal:
     def remove(self) -> None:
         """Close, and delete the file: what it held is safe elsewhere."""
         self.close()
-        self.path.unlink(missing_ok=True)
+        discard(self.path)
 
     @staticmethod
     def recover(volume: Volume, folder: Path | None = None) -> Restored | None:
@@ -251,6 +280,16 @@ class Journal:
         return None
 
 
+def discard(path: Path) -> None:
+    """Delete a journal, and what a crash left of one that was to take its place."""
+    for file in (path, _beside(path)):
+        file.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_suffix(".new")
+
+
 class _Shared:
     """What a journal and its thread both know."""
 
@@ -258,29 +297,34 @@ class _Shared:
         self.path = path
         self.queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.fault = ""
+        self.grown = False
 
 
 def _write(shared: _Shared) -> None:
     """Life of a journal's thread."""
     try:
         shared.path.parent.mkdir(parents=True, exist_ok=True)
-        with shared.path.open("wb") as stream:
-            dirty = False
+        file = _File(shared.path)
+        try:
             while True:
                 try:
-                    item = shared.queue.get(timeout=_SYNC if dirty else None)
+                    item = shared.queue.get(timeout=_SYNC if file.dirty else None)
                 except queue.Empty:
-                    item = _Sync()
-                if isinstance(item, bytes | str | Transition):
-                    stream.write(item if isinstance(item, bytes) else frame(item))
-                    stream.flush()
-                    dirty = True
+                    file.sync()
                     continue
-                os.fsync(stream.fileno())
-                dirty = False
-                if item is None:
-                    return
-                item.set()
+                if isinstance(item, _Whole):
+                    file.renew(item)
+                elif isinstance(item, bytes | str | Transition):
+                    file.append(item if isinstance(item, bytes) else frame(item))
+                    if file.grown:
+                        shared.grown = True
+                else:
+                    file.sync()
+                    if item is None:
+                        return
+                    item.set()
+        finally:
+            file.stream.close()
     except OSError as error:
         shared.fault = (
             f"The session is not kept against a crash ({error.strerror or error}); "
@@ -289,16 +333,59 @@ def _write(shared: _Shared) -> None:
         _log.warning(shared.fault)
 
 
+class _File:
+    """A journal's file, on its thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.stream = path.open("wb")
+        self.dirty = False
+        self._limit = _GROWN
+
+    def append(self, data: bytes) -> None:
+        self.stream.write(data)
+        self.stream.flush()
+        self.dirty = True
+
+    def sync(self) -> None:
+        os.fsync(self.stream.fileno())
+        self.dirty = False
+
+    @property
+    def grown(self) -> bool:
+        return self.stream.tell() > self._limit
+
+    def renew(self, whole: _Whole) -> None:
+        """Replace the file; up to the moment at which that happens the old one holds everything."""
+        beside = _beside(self._path)
+        try:
+            with beside.open("wb") as stream:
+                for part in whole.parts():
+                    stream.write(part)
+                stream.flush()
+                os.fsync(stream.fileno())
+                size = stream.tell()
+        except OSError as error:  # no room for both: the old one goes on
+            _log.warning("The journal could not be written anew: %s", error)
+            beside.unlink(missing_ok=True)
+            self._limit = 2 * self.stream.tell()
+            return
+        self.sync()
+        self.stream.close()  # Windows replaces no open file
+        beside.replace(self._path)
+        if os.name == "posix":  # else steps of the new file could be lost with a power cut
+            folder = os.open(self._path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        self.stream = self._path.open("ab")
+        self._limit = max(_GROWN, 2 * size)
+
+
 def _release(shared: _Shared) -> None:
     shared.queue.put(None)
     _open.discard(shared.path)
-
-
-class _Sync:
-    """Asks for what was written to be brought to the disk."""
-
-    def set(self) -> None:
-        """Nobody waits for it."""
 
 
 def _modified(path: Path) -> float:

@@ -9,7 +9,7 @@ from napari_sightline.errors import BadInput
 from napari_sightline.io.atomic import replacing
 from napari_sightline.segment.core import SessionCore
 from napari_sightline.segment.history import Transition
-from napari_sightline.segment.journal import Journal, Restored, dump, restore
+from napari_sightline.segment.journal import Journal, Restored, discard, dump, restore
 from napari_sightline.segment.label_map import LabelMap
 from napari_sightline.volume import Volume
 
@@ -38,6 +38,8 @@ class KeepCalls(SessionCore):
     def _record(self, step: Transition | str) -> None:
         if self._journal is not None:
             self._journal.append(step)
+            if self._journal.grown:
+                self._journal.renew(self._need().volume, self._scene, self._timeline)
         elif self._journalled:
             # The step is part of what the journal begins with.
             volume = self._need().volume
@@ -108,7 +110,7 @@ class KeepCalls(SessionCore):
             self._journal = Journal.start(volume, self._scene, self._timeline, folder)
             self._journal.flush()
             if not self._journal.fault:
-                found.path.unlink(missing_ok=True)
+                discard(found.path)
             what = "1 object was" if count == 1 else f"{count} objects were"
             said = f"{what} brought back from a session that ended without saving."
             return f"{said} {found.note}".strip()
