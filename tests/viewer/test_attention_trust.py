@@ -264,6 +264,25 @@ def test_another_click_while_measuring_leaves_no_result_on_the_new_map(
     assert reader.details.curves.isHidden()
 
 
+def test_a_map_whose_measuring_was_dropped_was_not_measured(
+    reader: Reader, held: Callable[[str], threading.Event]
+) -> None:
+    reader.details.setCurrentIndex(TRUST)
+    reached = held("faithfulness_of")
+    QTest.mouseClick(reader.details.measure, Qt.MouseButton.LeftButton)
+    reader.qtbot.waitUntil(
+        lambda: reached.is_set() and reader.control.shown is not None, timeout=20_000
+    )
+    reader.extras.show_trust()
+    assert reader.details.trust_words.text().startswith("Measuring")
+    for job in reader.control.heavy.jobs:
+        job.forget()  # as when another image is shown
+    reached.go()  # type: ignore[attr-defined]
+    reader.wait()
+    reader.extras.show_trust()
+    assert "not measured" in reader.details.trust_words.text()
+
+
 def test_which_head_looks_where(reader: Reader) -> None:
     from napari_sightline.attention.maps import query_voxel
     from napari_sightline.attention.structure import body_mask, by_structure

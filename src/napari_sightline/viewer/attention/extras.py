@@ -35,6 +35,7 @@ Said = Callable[[str], None]
 #: Milliseconds that the cursor rests before structures are counted.
 REST = 250
 _SHOWN_BARS = 9
+_MEASURING = "Measuring: the model runs on blurred copies of its window …"
 
 
 class Extras(QObject):
@@ -66,13 +67,14 @@ class Extras(QObject):
         self._body: tuple[Any, Any] | None = None
         #: The map that was measured last (see `_key`), what is said of it, and its curves.
         self._trust: tuple[Any, str, Any] | None = None
+        self._measuring: tuple[Any, Job[Any]] | None = None  # the map that is being measured
         self.rested = QTimer(self)
         self.rested.setSingleShot(True)
         self.rested.setInterval(REST)
 
     def _submit(
         self, kind: str, work: Callable[[Job[Any]], Any], done: Callable[[Any], None], failed: Any
-    ) -> None:
+    ) -> Job[Any]:
         control = self._control
         for job in control.heavy.jobs:
             if job.kind == kind:
@@ -82,7 +84,7 @@ class Extras(QObject):
         def still() -> bool:
             return control.image is image
 
-        control.heavy.submit(
+        return control.heavy.submit(
             Job(
                 work,
                 lambda result: done(result) if still() else None,
@@ -252,8 +254,10 @@ class Extras(QObject):
 
     def show_trust(self) -> None:
         """Say what is known of the map on the screen."""
-        key = _key(self._control.shown)
-        if self._trust is not None and key is not None and self._trust[0] == key:
+        key, now = _key(self._control.shown), self._measuring
+        if key is not None and now is not None and now[0] == key and now[1].done is not None:
+            self.trusted.emit(_MEASURING, None)
+        elif self._trust is not None and key is not None and self._trust[0] == key:
             self.trusted.emit(*self._trust[1:])
         else:
             self.trusted.emit(f"{CAVEAT} {STUDY} This map: not measured.", None)
@@ -296,8 +300,8 @@ class Extras(QObject):
 
             know(f"{CAVEAT} {verdict(judged)}", judged.found)
 
-        know("Measuring: the model runs on blurred copies of its window …")
-        self._submit("measure", work, done, know)
+        self.trusted.emit(_MEASURING, None)
+        self._measuring = key, self._submit("measure", work, done, know)
 
     # ---- files
 
