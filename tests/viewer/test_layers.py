@@ -12,8 +12,8 @@ import pytest
 from viewer_fakes import Balls
 from viewer_making import SIDE, User, ball_scan
 
-from napari_sightline.prompts import MaskPrompt, Point
-from napari_sightline.viewer import controller, robot
+from napari_sightline.prompts import Box, MaskPrompt, Point
+from napari_sightline.viewer import controller, marks, robot
 from napari_sightline.viewer.bridge import grid_like
 from napari_sightline.volume import Volume
 
@@ -178,3 +178,16 @@ def test_a_panels_first_layers_import_nothing_large_on_the_main_thread() -> None
         "assert {'pandas', 'skimage.color.colorconv'} <= set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_flat_picture_without_lines_is_drawn_in_3d(user: User) -> None:
+    user.show(ball_scan()[24])
+    case, viewer = user.case, user.viewer
+    marks.begin(viewer, case, lines=True)
+    for prompts in ((), (Box((0, 5, 5), (0, 20, 20)),), ()):
+        marks.draw(viewer, case, prompts)
+        viewer.dims.ndisplay = 3
+        viewer.screenshot(canvas_only=True, flash=False)
+        viewer.dims.ndisplay = 2
+    viewer.layers.remove(case.lines)
+    viewer.screenshot(canvas_only=True, flash=False)

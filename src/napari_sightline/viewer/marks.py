@@ -112,7 +112,7 @@ def begin(viewer: Viewer, case: Case, lines: bool = False) -> None:
         if case.lines is None and lines:
             made = bare(
                 viewer.add_vectors(
-                    np.zeros((0, 2, layer_axes(image))),
+                    _no_lines(layer_axes(image)),
                     name=f"lines on {image.name}",
                     vector_style="line",
                     opacity=1.0,
@@ -303,12 +303,23 @@ def _draw_lines(
     seen = layer.visible
     with layer.events.blocker_all():
         layer.visible = False
-        layer.data = np.stack([starts, stops - starts], axis=1)
+        vectors = np.stack([starts, stops - starts], axis=1)
+        layer.data = vectors if len(vectors) else _no_lines(layer.ndim)
         if colours:
             layer.edge_color = np.array(colours)
         layer.edge_width = width
         layer.visible = seen
     layer.refresh(extent=False, thumbnail=False)
+
+
+def _no_lines(axes: int) -> Array:
+    """Give vectors that show nothing.
+
+    What napari (0.9.2) draws for no vectors has a corner too many where the layer has two axes and
+    the view three; the error falls into Qt's drawing, which ends the program. One vector without
+    length cannot be seen either.
+    """
+    return np.zeros((int(axes == 2), 2, axes))
 
 
 def line_width(viewer: Viewer, layer: Any) -> float:

@@ -118,7 +118,10 @@ class Layers:
             draw.smooth(self.live, settings.smooth)
 
     def join(self, start: Position, ends: Array) -> None:
-        """Draw lines from the query to its strongest tokens."""
+        """Draw lines from the query to its strongest tokens; no layer where there are none."""
+        if not len(ends):
+            self.unjoin()
+            return
         self.lines = draw.draw_lines(self._viewer, self._image, self.lines, start, ends)
         self.lines.visible = self._image.visible and not self.hidden
 
