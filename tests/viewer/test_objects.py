@@ -133,6 +133,21 @@ def test_a_brush_does_not_change_locked_objects(user: User, scan: Volume, told: 
     labels.mode = "pan_zoom"
 
 
+def test_what_a_script_draws_is_taken_over(user: User, scan: Volume) -> None:
+    user.click(user.show(scan), MIDDLE)
+    labels, session = user.case.labels, user.case.session
+    labels.paint((2, 2, 2), 9)
+    labels.data_setitem(tuple(np.array([[4, 4], [4, 5], [4, 4]])), np.array([1, 7]))
+    labels.fill((30, 2, 2), 8)
+    with labels.block_history():  # as a drag of the mouse does: later wins
+        labels.paint((6, 20, 2), 1)
+        labels.paint((6, 20, 2), 0)
+    user.wait()
+    assert {2, 4, 30} <= set(np.argwhere(np.isin(labels.data, (1, 7, 8, 9)))[:, 0])
+    np.testing.assert_array_equal(session.label_image(), labels.data)
+    assert labels.data[4, 4, 4] == 1 and labels.data[4, 5, 4] == 7 and labels.data[6, 20, 2] == 0
+
+
 def test_a_session_that_ended_without_saving_is_brought_back(
     user: User, scan: Volume, told: Told, journals: Path, tmp_path: Path
 ) -> None:

@@ -383,6 +383,34 @@ def test_two_images_keep_their_objects(user: User, scan: Volume) -> None:
     assert len(user.viewer.layers) == 6  # each has its labels and its clicks
 
 
+def test_what_was_done_by_hand_outlives_a_change_of_image(
+    user: User, scan: Volume, told: Told
+) -> None:
+    ball = user.show(scan)
+    user.click(ball, MIDDLE)
+    case, labels = user.case, user.case.labels
+    user.viewer.add_image(ball_scan((20, 30, 30)), name="other")
+    user.qtbot.wait(20)
+    names = [user.panel.view.image.itemText(i) for i in range(2)]
+    with user.slow_model():
+        user.click(ball, (24, 24, 3), wait=False)
+        labels.paint((2, 2, 2), 9)
+        user.panel.controller.accept("ball")
+        user.click(ball, (20, 3, 24), wait=False)  # nothing by hand comes after it
+        user.panel.view.image_chosen.emit(names.index("other"))
+    user.wait()
+    assert user.case is not case and not user.prompts
+    first = case.session.objects[0]
+    assert first.accepted and first.name == "ball" and len(first.prompts) == 2
+    assert case.session.label_image()[2, 2, 2] == 9 and not case.session.current.prompts
+    assert np.array_equal(labels.data, case.session.label_image())
+    drawn = labels.data.copy()
+    user.panel.view.image_chosen.emit(names.index("ball"))
+    user.wait()
+    assert np.array_equal(user.case.labels.data, drawn)
+    assert not any("failed" in sentence or "locked" in sentence for sentence in told())
+
+
 def test_masks_are_seen_above_images_opened_later(user: User, scan: Volume) -> None:
     ball = user.show(scan)
     user.viewer.add_image(ball_scan(), name="later")

@@ -19,7 +19,7 @@ from napari_sightline.segment.interactive import Glimpse, Session
 from napari_sightline.viewer import layers as draw
 from napari_sightline.viewer.bridge import bare, frame, source
 from napari_sightline.viewer.case import Act, Case, cases
-from napari_sightline.viewer.requests import Requests
+from napari_sightline.viewer.requests import STAYS, Requests
 from napari_sightline.viewer.state import Outcome
 from napari_sightline.viewer.worker import Job
 
@@ -87,14 +87,19 @@ class Controller(Requests):
         return case
 
     def _leave(self) -> None:
-        """Let go of the present image: what was asked for on it is dropped."""
+        """Let go of the present image: what is computed for it is dropped.
+
+        Steps such as a stroke of the brush stay, and clicks that were made before one.
+        """
         case, self.case = self.case, None
         if case is not None:
             self.passing.take_back(case)
         self._give_back()
         self._marked, self._sketch, self.ghost = None, None, ()
-        for job in self.worker.jobs:
-            if job.kind != "save":
+        stays = False
+        for job in reversed(self.worker.jobs):
+            stays = stays or job.kind in STAYS
+            if not stays or job.kind not in ("click", *STAYS):
                 job.forget()
         if case is None:
             return
@@ -141,7 +146,7 @@ class Controller(Requests):
         layer = bare(layer)
         self._loan = partial(case.lose, layer), draw.look_of(layer), returned
         case.keep(labels=layer)
-        job = self._submit("step", case, partial(case.do, step))
+        job = self._submit("loan", case, partial(case.do, step))
 
         def done(outcome: Outcome) -> None:
             self._loan = ()
@@ -175,7 +180,7 @@ class Controller(Requests):
         return job
 
     def _on_glimpse(self, case: Case, glimpse: Glimpse) -> None:
-        if case.image is None or case.image not in self._viewer.layers:
+        if case is not self.case or case.image not in self._viewer.layers:
             return
         draw.begin(self._viewer, case)
         if self.passing.show(case, glimpse):
@@ -188,13 +193,15 @@ class Controller(Requests):
     def _on_done(self, case: Case, job: Job[Outcome], outcome: Outcome) -> None:
         late = job.kind == "click" and job.cancelled()
         self._draw(case, outcome)
-        if outcome.note:
+        here = case is self.case
+        if outcome.note and here:
             self.told.emit(outcome.note, False)
         if late:  # undone after it had been computed, before it was drawn
             self._submit("undo", case, partial(case.do, lambda session, _: session.undo()))
         elif outcome.update is not None:
             case.unsaved = True
-            self.computed.emit(outcome)
+            if here:
+                self.computed.emit(outcome)
 
     def _draw(self, case: Case, outcome: Outcome) -> None:
         """Put an outcome on the screen."""
@@ -206,15 +213,18 @@ class Controller(Requests):
             self._marked, self.ghost = None, ()
         if case.image is None or case.image not in self._viewer.layers:
             return
-        draw.begin(self._viewer, case)
+        here = case is self.case  # else its labels alone are seen
+        if here:
+            draw.begin(self._viewer, case)
         try:
             draw.draw_patches(self._viewer, case, outcome.patches)
         except ValueError as error:  # somebody else changed the layer
             _log.warning("labels layer could not be drawn", exc_info=error)
             self.told.emit("The labels layer was changed; remove it and click again.", True)
-        self._listen(case)
         draw.dress(case)
-        self.draw_prompts()
+        if here:
+            self._listen(case)
+            self.draw_prompts()
         self.changed.emit()
 
     def _fail(self, case: Case, error: Exception) -> None:

@@ -140,18 +140,20 @@ def stroke_of(layer: Any, atoms: Sequence[Any], volume: Volume) -> Stroke | None
         return None
     places = [_place(atom, shown.shape) for atom in atoms]
     box: Box3 | None = None
-    for place, _ in places:
+    for place, _, _ in places:
         box = union(box, place)
     if box is None:
         return None
-    mask = np.zeros([s.stop - s.start for s in box], bool)
-    for place, drawn in places:
+    mask, values = np.zeros([s.stop - s.start for s in box], bool), shown[box].copy()
+    # Told by scripts and other plugins, napari says so before it writes: the layer is no witness.
+    for place, drawn, new in places:
         mask[within(place, box)] |= drawn
-    return Stroke(box, mask, shown[box].copy())
+        values[within(place, box)][drawn] = new[drawn]
+    return Stroke(box, mask, values)
 
 
-def _place(atom: Any, shape: tuple[int, ...]) -> tuple[Box3, Array]:
-    """Box of what an atom of napari's history changed, and the voxels in it."""
+def _place(atom: Any, shape: tuple[int, ...]) -> tuple[Box3, Array, Array]:
+    """Box of what an atom of napari's history changed, the voxels in it, and their new values."""
     if hasattr(atom, "slice_key"):
         key = tuple(atom.slice_key)
         key = (*(0 for _ in range(3 - len(key))), *key)
@@ -162,14 +164,17 @@ def _place(atom: Any, shape: tuple[int, ...]) -> tuple[Box3, Array]:
         box: Box3 = (parts[0], parts[1], parts[2])
         size = [s.stop - s.start for s in box]
         mask = np.ones(size, bool) if atom.mask is None else np.asarray(atom.mask).reshape(size)
-        return box, mask
+        return box, mask, np.full(size, atom.new_value)
     indices = [np.asarray(line, int).ravel() for line in atom[0]]
     while len(indices) < 3:
         indices.insert(0, np.zeros_like(indices[0]))
     a, b, c = (slice(int(line.min()), int(line.max()) + 1) for line in indices)
     mask = np.zeros([s.stop - s.start for s in (a, b, c)], bool)
-    mask[tuple(line - s.start for line, s in zip(indices, (a, b, c), strict=True))] = True
-    return (a, b, c), mask
+    at = tuple(line - s.start for line, s in zip(indices, (a, b, c), strict=True))
+    mask[at] = True
+    new = np.zeros(mask.shape, np.asarray(atom[2]).dtype)
+    new[at] = np.asarray(atom[2]).ravel() if np.ndim(atom[2]) else atom[2]
+    return (a, b, c), mask, new
 
 
 def _new_labels(viewer: Viewer, case: Case, data: Array) -> None:

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 
 #: Kinds of jobs that only look ahead, and of those that change objects.
 _AHEAD = ("prepare", "preview", "pictures")
-STEPS = ("click", "step", "undo", "redo", "accept")
+#: What stays asked for when another image is chosen: it was done by hand, or is one moment's work.
+STAYS = ("step", "undo", "redo", "accept", "save")
+STEPS = ("click", "loan", *STAYS[:-1])
 
 
 class Requests(QObject):
