@@ -42,6 +42,7 @@ HEADNECK_SPEC = SegmenterSpec(
     spacing=(2.5, 2.5, 2.5),
     intensity=IntensityRule("window", -200.0, 400.0, 0.0, 1.0, True),
     overlap=0.5,
+    fragments=0.5,
     modality="CT",
     licence="BSD-3-Clause (weights); trained on OpenKBP, MIT",
     source="sightline train automatic",
