@@ -255,6 +255,7 @@ class _Run:
             for columns in self._windows(runner, reader, sums, start):
                 for planes, box, chance in writer.rows(final, columns):
                     self._write(views, (planes, *box), chance, even)
+                    del chance  # its block of sums is done with
             for planes, box, chance in writer.finished(final):
                 self._write(views, (planes, *box), chance, even)
             if writer.written > before and on_slab is not None:
@@ -315,6 +316,7 @@ class _Run:
                     sums.add(one.start, self.sweep.from_network(logits))
                     waiting = waiting[1:]
                     self.done += 1
+                del logits  # as large as a window's activations: not beside the next one's
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise

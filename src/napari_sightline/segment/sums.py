@@ -111,7 +111,10 @@ class SlabSums:
                 high = max(low, min(last, self.before[k] + self.size[k]))
                 cuts.append(slice(low - first, high - first))
                 places.append(slice(low - self.before[k], high - self.before[k]))
-            yield places[0], places[1], block[:, cuts[0], cuts[1], c]
+            part = block[:, cuts[0], cuts[1], c]
+            del block
+            yield places[0], places[1], part
+            del part
 
     def free(self, upto: int) -> None:
         """Forget padded planes before `upto`."""

@@ -30,6 +30,7 @@ class PlainWriter:
         """Yield what ends before a padded plane and column: planes, box, summed logits."""
         for planes, across, block in self.sums.take(done, columns):
             yield planes, (across, slice(None)), block
+            del block
 
     def finished(self, done: int) -> Iterator[tuple[slice, tuple[slice, slice], Tensor]]:
         """Yield what is left of the first `done` padded planes."""
