@@ -98,10 +98,6 @@ def test_peak_memory_grows() -> None:
 
 @pytest.mark.timeout(300)
 def test_memory_is_measured_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_sightline.models.promptable import WEIGHTS
-
-    if not WEIGHTS.is_file():
-        pytest.skip("the weights of sightline-3d are not here")
     monkeypatch.setattr(bench, "SCAN_SHAPE", (512, 512, 20))
     monkeypatch.setattr(bench, "_CLICKS", (((200, 250, 10), True), ((200, 250, 2), False)))
     memory = bench.bench_memory()["memory"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import tracemalloc
 import zipfile
@@ -276,17 +277,15 @@ def test_a_deflated_bomb(tmp_path: Path) -> None:
         (b"sizes: 12 10 6", b"sizes: 99999 99999 99999", "claims the shape"),
         (b"sizes: 12 10 6", b"sizes: 12 -10 6", "claims the shape"),
         (b"sizes: 12 10 6", b"sizes: 12 10", "damaged"),
-        (b"type: int16", b"type: block", "lacks or misstates"),
-        (b"type: short", b"type: block", "lacks or misstates"),
+        (rb"type: \w+", b"type: block", "lacks or misstates"),  # of several names for int16
         (b"encoding: raw", b"encoding: hex", "lacks or misstates"),
         (b"dimension: 3", b"dimension: 9", "damaged"),
     ],
 )
 def test_nrrd_claims(tmp_path: Path, old: bytes, new: bytes, fault: str) -> None:
     path = nrrd_raw(tmp_path)
-    data = path.read_bytes()
-    if old not in data:
-        pytest.skip("pynrrd names this type otherwise")
-    path.write_bytes(data.replace(old, new))
+    data, count = re.subn(old, new, path.read_bytes())
+    assert count == 1
+    path.write_bytes(data)
     with pytest.raises(BadInput, match=fault):
         load(path)
