@@ -36,6 +36,15 @@ Fragments = Annotated[
         "instead of the model's; 0 keeps all."
     ),
 ]
+Mirror = Annotated[
+    bool | None,
+    typer.Option(
+        "--mirror/--no-mirror",
+        help="Pass each window mirrored left to right too, in twice the time, or do not; "
+        "by default what the model says.",
+        show_default=False,
+    ),
+]
 EMBEDDED = "swin-unetr-headneck-ct"
 
 
@@ -65,6 +74,7 @@ def auto(
     ] = None,
     largest: Largest = False,
     fragments: Fragments = None,
+    mirror: Mirror = None,
     holes: Annotated[bool, typer.Option("--holes", help="Fill holes in every structure.")] = False,
     smooth: Annotated[
         float, typer.Option(help="Even out surfaces with a Gaussian of so many millimetres.")
@@ -118,6 +128,7 @@ def auto(
         probabilities,
         uncertainty,
         fragments,
+        mirror,
     )
     check_target(json)
     if more and _is_batch(image, out):
@@ -252,6 +263,7 @@ def evaluate_automatic(
     model: AutoModel = EMBEDDED,
     largest: Largest = False,
     fragments: Fragments = None,
+    mirror: Mirror = None,
     holes: Annotated[bool, typer.Option("--holes", help="Fill holes in every structure.")] = False,
     details: Annotated[
         bool, typer.Option("--details", help="Scores of each case in the JSON.")
@@ -271,7 +283,7 @@ def evaluate_automatic(
     check_target(json)
     found = read_cases(cases)
     finish = Finish(largest, holes)
-    method = method_of(load_segmenter(model), device, precision, finish, fragments)
+    method = method_of(load_segmenter(model), device, precision, finish, fragments, mirror)
     with progress("evaluating") as tell:
         result = evaluate(
             found,
@@ -344,6 +356,15 @@ def train_automatic(
     roi: Annotated[
         int | None, typer.Option(help="Side of a crop and of the model's window, voxels.")
     ] = None,
+    mirror: Annotated[
+        bool | None,
+        typer.Option(
+            "--mirror/--no-mirror",
+            help="Mirror every other crop left to right, for bodies that look alike from both "
+            "sides; by default for the embedded model only.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Train the embedded automatic model, or fine-tune a Swin-UNETR on your own labels."""
     from napari_sightline.io.targets import check_target
@@ -363,5 +384,6 @@ def train_automatic(
         rate=rate if rate is not None else 8e-4 if warm_start is None else 1e-4,
         precision=precision,
         roi=(roi, roi, roi) if roi else None,
+        mirror=mirror,
     )
     print(f"{out}: model after {minutes:g} minutes")

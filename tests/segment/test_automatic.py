@@ -459,6 +459,54 @@ class TestAlongTheWay:
         assert np.array_equal(run(volume, made, fragments=0).labels, whole.labels)
         assert np.array_equal(run(volume, model(**facts), fragments=0.5).labels, expected)
 
+    @pytest.mark.parametrize("overlapping", [False, True])
+    @pytest.mark.parametrize("orientation", ["SPL", "RAS", "PRI"])
+    def test_a_mirrored_scan_gets_mirrored_labels(
+        self, orientation: str, overlapping: bool
+    ) -> None:
+        def mirrored(labels: np.ndarray) -> np.ndarray:
+            """What is right becomes left, voxels and names."""
+            flipped = labels[..., ::-1]  # the last canonical axis runs to the left
+            if overlapping:
+                return flipped[[1, 0, *range(2, len(flipped))]]
+            return np.array([0, 2, 1, 3, 4], np.uint8)[flipped]
+
+        facts = {"overlapping": overlapping, "orientation": orientation, "outputs": 4}
+        made = model(**facts)
+        names = {1: "right eye", 2: "left eye"} | {
+            k: name for k, name in made.spec.labels.items() if k > 2
+        }
+        made = Segmenter(made.network, replace(made.spec, labels=names, mirror=True))
+        volume = scan((18, 24, 30))  # windows lie alike from both ends
+        other = Volume.from_array(volume.data[..., ::-1].copy())
+        found = run(volume, made).labels
+        assert len(np.unique(found)) > 1
+        agree = np.mean(run(other, made).labels == mirrored(found))
+        assert agree > 0.9999
+        # The plain network is not symmetric: what it gives is changed, and is at hand.
+        plain = run(volume, made, mirror=False).labels
+        assert (plain != found).any()
+        assert np.array_equal(plain, run(volume, model(**facts)).labels)
+        net: Any = made.network
+        before = net.calls
+        run(volume, made)
+        assert net.calls - before == 2 * len(Windows.over((18, 24, 30), (12, 12, 12), 0.5))
+
+    def test_a_tap_sees_the_plain_windows_only(self) -> None:
+        seen = []
+
+        class Tap:
+            @contextmanager
+            def window(self, network: Any, frames: Any, name: str = "") -> Iterator[None]:
+                before = network.calls
+                yield
+                seen.append(network.calls - before)
+
+        made = model(mirror=True)
+        run(scan((12, 12, 12)), made, tap=Tap())
+        net: Any = made.network
+        assert seen == [1] and net.calls == 2
+
     def test_progress_rises_to_one(self) -> None:
         shares: list[float] = []
         words: list[str] = []

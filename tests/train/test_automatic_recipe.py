@@ -16,7 +16,7 @@ from napari_sightline.models.segmenter import IntensityRule, SegmenterSpec
 from napari_sightline.train.automatic import HEADNECK_SPEC, guard_small_grids, headneck_network
 from napari_sightline.train.automatic import train as train_automatic
 from napari_sightline.train.organ_cases import OrganSource, find_headneck, find_pairs, read_case
-from napari_sightline.train.organ_crops import OrganSampler
+from napari_sightline.train.organ_crops import Mirror, OrganSampler
 from napari_sightline.train.partial_loss import partial_loss
 
 pytest.importorskip("monai")
@@ -131,6 +131,40 @@ class TestCrops:
                     seen[value] += 1
                     assert sign * float(inside.mean() - base.mean()) > 0.08
         assert min(seen.values()) > 5
+
+    def test_every_other_crop_is_mirrored_and_sides_change_places(
+        self, pairs: tuple[Path, Path]
+    ) -> None:
+        mirror = Mirror(0, {1: 2, 2: 1})
+        sources, _ = find_pairs(*pairs)
+        # Of the two sides, only 1 is contoured: of a mirrored crop, only 2 is.
+        cases = [read_case(replace(s, known=(1,)), SPEC) for s in sources]
+        sampler = OrganSampler(cases, SPEC.roi, SPEC.outputs, [0], mirror)
+        kinds = [0, 0]
+        for _ in range(40):
+            crop = sampler.draw()
+            is_mirrored = bool(crop.known[2])
+            kinds[is_mirrored] += 1
+            assert crop.known.tolist() == [True, not is_mirrored, is_mirrored]
+            assert set(crop.labels.unique().tolist()) <= {0, 2 if is_mirrored else 1}
+            back = crop.mirrored(mirror)
+            # The ball is brighter than its surroundings whichever way it is looked at.
+            for one in (crop, back):
+                inside = one.image[0][one.seen & (one.labels == (2 if one.known[2] else 1))]
+                if len(inside) > 100:
+                    assert inside.mean() > one.image[0][one.seen & (one.labels == 0)].mean() + 0.08
+            again = back.mirrored(mirror)
+            for a, b in zip(
+                (crop.image, crop.labels, crop.seen, crop.known),
+                (again.image, again.labels, again.seen, again.known),
+                strict=True,
+            ):
+                assert torch.equal(a, b)
+        assert min(kinds) > 8
+
+    def test_the_axis_and_the_partners_come_from_the_facts(self) -> None:
+        assert Mirror.of(HEADNECK_SPEC) == Mirror(2, {3: 4, 4: 3})
+        assert Mirror.of(replace(SPEC, labels={1: "kidney (L)", 2: "liver"})) == Mirror(0, {})
 
     def test_the_same_seed_draws_the_same(self, pairs: tuple[Path, Path]) -> None:
         def images(seed: int) -> list[torch.Tensor]:

@@ -45,12 +45,20 @@ def method_of(
     precision: str = "auto",
     finish: Finish | None = None,
     fragments: float | None = None,
+    mirror: bool | None = None,
 ) -> Method:
     """Make of a model what `evaluate` calls."""
     from napari_sightline.segment.automatic import segment
 
     def run(volume: Volume) -> tuple[npt.NDArray[Any], dict[int, str]]:
-        found = segment(volume, model, device=device, precision=precision, fragments=fragments)
+        found = segment(
+            volume,
+            model,
+            device=device,
+            precision=precision,
+            fragments=fragments,
+            mirror=mirror,
+        )
         return (finish or Finish()).apply(found.labels, volume.spacing), found.names
 
     return run

@@ -35,7 +35,7 @@ class AutoOptions:
     ----------
     model : str
         Name or file, as `napari_sightline.models.load_segmenter` takes it.
-    device, precision, overlap, skip_air, fragments
+    device, precision, overlap, skip_air, fragments, mirror
         As for `segment`.
     finish : Finish
         Operations on every structure.
@@ -55,6 +55,7 @@ class AutoOptions:
     probabilities: bool = False
     uncertainty: bool = False
     fragments: float | None = None
+    mirror: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,7 @@ def segment_file(
         overlap=options.overlap,
         skip_air=options.skip_air,
         fragments=options.fragments,
+        mirror=options.mirror,
         probabilities=options.probabilities,
         entropy=options.uncertainty,
         progress=progress,

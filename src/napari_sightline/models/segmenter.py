@@ -6,6 +6,7 @@ Loaders (`models/swin_unetr.py`, `models/bundle.py`) make a `Segmenter`; the eng
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -72,6 +73,10 @@ class SegmenterSpec:
     fragments : float
         Parts of a structure smaller than this share, 0 .. 1, of its largest part are left out of
         labels; 0 keeps all. The network's own answer has them.
+    mirror : bool
+        Whether a run also passes each window mirrored left to right, and takes the mean of both
+        answers: for a network that learnt from mirrored scans too. Structures of the two sides
+        change places, see `partners_of`.
     modality : str or None
         ``"CT"``, ``"MR"``, ``"PT"``: others are warned of.
     licence, source : str
@@ -91,16 +96,52 @@ class SegmenterSpec:
     overlap: float = 0.5
     overlapping: bool = False
     fragments: float = 0.0
+    mirror: bool = False
     modality: str | None = None
     licence: str = ""
     source: str = ""
     notes: tuple[str, ...] = ()
 
     @property
+    def sides(self) -> int:
+        """Which of the network's axes, 0 .. 2, runs from one side of the body to the other."""
+        return next(k for k, code in enumerate(self.orientation) if code in "LR")
+
+    @property
     def outputs(self) -> int:
         """Number of output channels: the structures, and the background unless they overlap."""
         top = max(self.labels, default=0)
         return top if self.overlapping else top + 1
+
+
+def partners_of(labels: Mapping[int, str]) -> dict[int, int]:
+    """Pair the structures of both sides of the body: those whose names differ in left and right.
+
+    Parameters
+    ----------
+    labels : mapping of int to str
+        Structure by label value, such as ``{3: "right parotid gland", 4: "left parotid gland"}``.
+
+    Returns
+    -------
+    dict of int to int
+        Both ways, such as ``{3: 4, 4: 3}``. A structure of one side whose partner is not listed is
+        left out.
+    """
+    by_name = {_words(name): value for value, name in labels.items()}
+    found = {}
+    for words, value in by_name.items():
+        partner = by_name.get(tuple(_SIDES.get(word, word) for word in words), value)
+        if partner != value:
+            found[value] = partner
+    return found
+
+
+_SIDES = {"left": "right", "right": "left", "l": "r", "r": "l"}
+
+
+def _words(name: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"[a-z0-9]+", name.lower()))
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,7 @@ def segment(
     batch: int | None = None,
     skip_air: bool = True,
     fragments: float | None = None,
+    mirror: bool | None = None,
     probabilities: bool = False,
     entropy: bool = False,
     on_slab: Callable[[Slab], None] | None = None,
@@ -131,6 +132,9 @@ def segment(
     fragments : float, optional
         Share, 0 .. 1, of a structure's largest part below which its other parts are left out of the
         labels, instead of the model's; 0 keeps all.
+    mirror : bool, optional
+        Whether each window is also passed mirrored left to right, which takes twice the time,
+        instead of what the model says, see `SegmenterSpec.mirror`.
     probabilities, entropy : bool
         Whether these are returned too.
     on_slab : callable, optional
@@ -174,6 +178,8 @@ def segment(
         run.note(note)
     runner = Runner(model, pick_device(device), precision, batch, run.note)
     runner.tap, runner.places = tap, run.places
+    if mirror is not None:
+        runner.mirror = mirror
     return run.all(runner, probabilities, entropy, on_slab)
 
 

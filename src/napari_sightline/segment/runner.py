@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from napari_sightline.errors import ModelError
 from napari_sightline.models.instance_norm import keep_channels_last
 from napari_sightline.models.precision import autocast
-from napari_sightline.models.segmenter import Segmenter
+from napari_sightline.models.segmenter import Segmenter, partners_of
 from napari_sightline.segment.device import (
     Footing,
     batch_for,
@@ -83,6 +83,7 @@ class Runner:
         self.network, self.spec = model.network.eval(), model.spec
         self.footing, self.precision = Footing(device, device, batch or 1), precision
         self.sizing, self.note = batch is None, note
+        self.mirror = self.spec.mirror
         self.tap: WindowTap | None = None
         #: Gives a tap the places of windows by their starts.
         self.places: Callable[[list[tuple[int, int, int]]], list[object]] | None = None
@@ -169,7 +170,20 @@ class Runner:
                 f"{tuple(self.spec.roi)} voxels and {self.spec.outputs} outputs; correct the "
                 "model's facts."
             )
+        if self.mirror:
+            # Beside the tap: what is asked of a pass later is where the plain window looked.
+            logits = logits.add_(self._mirrored(batch)).mul_(0.5)
         return logits
+
+    def _mirrored(self, batch: Tensor) -> Tensor:
+        """Logits of the mirrored windows, mirrored back."""
+        axis = 2 + self.spec.sides
+        logits = self._forward(batch.flip(axis), self.precision).flip(axis)
+        first = 1 if self.spec.overlapping else 0
+        order = list(range(self.spec.outputs))
+        for value, partner in partners_of(self.spec.labels).items():
+            order[value - first] = partner - first
+        return logits[:, order]
 
     def _forward(self, batch: Tensor, precision: str) -> Tensor:
         device = self.footing.device

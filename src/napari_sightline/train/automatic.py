@@ -19,7 +19,7 @@ from napari_sightline.errors import BadInput
 from napari_sightline.models.segmenter import IntensityRule, Segmenter, SegmenterSpec
 from napari_sightline.train.loop import RunOptions, Trainer, workers_or_all
 from napari_sightline.train.organ_cases import OrganSource, find_headneck, find_pairs, read_case
-from napari_sightline.train.organ_crops import OrganSampler
+from napari_sightline.train.organ_crops import Mirror, OrganSampler
 from napari_sightline.train.organ_judge import COUNT, OrganJudge
 from napari_sightline.train.parallel import launch
 from napari_sightline.train.partial_loss import partial_loss
@@ -43,6 +43,7 @@ HEADNECK_SPEC = SegmenterSpec(
     intensity=IntensityRule("window", -200.0, 400.0, 0.0, 1.0, True),
     overlap=0.5,
     fragments=0.5,
+    mirror=True,
     modality="CT",
     licence="BSD-3-Clause (weights); trained on OpenKBP, MIT",
     source="sightline train automatic",
@@ -58,6 +59,7 @@ class Options(RunOptions):
     labels: Path | None = None
     warm_start: Path | None = None
     roi: tuple[int, int, int] | None = None
+    mirror: bool = False
 
 
 def headneck_network() -> nn.Module:
@@ -96,6 +98,7 @@ def train(
     rate: float = 8e-4,
     precision: str = "bf16",
     roi: tuple[int, int, int] | None = None,
+    mirror: bool | None = None,
 ) -> None:
     """Train an automatic model and write it.
 
@@ -126,6 +129,10 @@ def train(
         ``"bf16"`` (mixed, guarded against NaN) or ``"fp32"``.
     roi : tuple of 3 int, optional
         Voxels of a crop, and of the model's window, instead of the model's own.
+    mirror : bool, optional
+        Whether every other crop is mirrored left to right, and structures whose names differ in
+        left and right change places. By default for the embedded model only: a head looks alike
+        from both sides, an abdomen does not.
 
     Raises
     ------
@@ -147,6 +154,7 @@ def train(
         labels=labels,
         warm_start=warm_start,
         roi=roi,
+        mirror=data is not None if mirror is None else mirror,
     )
     # What is wrong with the input is said before processes start.
     _plan(options)
@@ -210,9 +218,8 @@ def _plan(options: Options) -> tuple[Segmenter, list[OrganSource]]:
             )
         sources, names = find_pairs(options.images, options.labels, options.seed)
         start = _with_structures(start, names)
-    if options.roi is not None:
-        start = Segmenter(start.network, replace(start.spec, roi=options.roi))
-    return start, sources
+    spec = replace(start.spec, roi=options.roi or start.spec.roi, mirror=options.mirror)
+    return Segmenter(start.network, spec), sources
 
 
 def _with_structures(start: Segmenter, names: dict[int, str]) -> Segmenter:
@@ -259,6 +266,7 @@ class _Trainer(Trainer):
             self.spec.roi,
             self.spec.outputs,
             [self.crop_seed, rank],
+            Mirror.of(self.spec) if options.mirror else None,
         )
         cases = [read_case(s, self.spec) for s in held[:COUNT][rank::world]]
         self.judge = OrganJudge(cases, self.spec, world)

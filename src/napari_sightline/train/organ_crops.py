@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from napari_sightline.models.segmenter import SegmenterSpec, partners_of
 from napari_sightline.train.crops import rotation, sampling_grid, window
 from napari_sightline.train.organ_cases import OrganCase
 
@@ -18,6 +19,28 @@ _BY_ORGAN, _ANYWHERE = 0.45, 0.25
 #: Share of crops cut out as they are; the others are turned, stretched and bent. With 0.6 the loss
 #: fell and other patients' scores did not rise.
 _STRAIGHT = 0.35
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """How a crop is mirrored left to right.
+
+    Attributes
+    ----------
+    axis : int
+        The network's axis that runs from one side of the body to the other.
+    partners : mapping of int to int
+        Label value by label value: what a structure is called in a mirrored body. Values that are
+        not listed stay, as those of structures in the middle.
+    """
+
+    axis: int
+    partners: Mapping[int, int]
+
+    @classmethod
+    def of(cls, spec: SegmenterSpec) -> Mirror:
+        """Read axis and partners off a model's facts; see `partners_of`."""
+        return cls(spec.sides, partners_of(spec.labels))
 
 
 @dataclass
@@ -41,14 +64,34 @@ class OrganCrop:
     seen: Tensor
     known: Tensor
 
+    def mirrored(self, mirror: Mirror) -> OrganCrop:
+        """Mirror left to right: right structures become left ones, known ones included."""
+        swap = torch.arange(len(self.known))
+        for value, partner in mirror.partners.items():
+            swap[value] = partner
+        return OrganCrop(
+            self.image.flip(1 + mirror.axis),
+            swap[self.labels.flip(mirror.axis)],
+            self.seen.flip(mirror.axis),
+            self.known[swap],
+        )
+
 
 class OrganSampler:
-    """Draws crops; every organ is met about as often, however seldom it is contoured."""
+    """Draws crops; every organ is met about as often, however seldom it is contoured.
+
+    With a `mirror`, every other crop is mirrored.
+    """
 
     def __init__(
-        self, cases: Sequence[OrganCase], roi: tuple[int, int, int], outputs: int, seed: list[int]
+        self,
+        cases: Sequence[OrganCase],
+        roi: tuple[int, int, int],
+        outputs: int,
+        seed: list[int],
+        mirror: Mirror | None = None,
     ) -> None:
-        self.rng = np.random.default_rng(seed)
+        self.rng, self.mirror = np.random.default_rng(seed), mirror
         self.cases, self.roi, self.outputs = list(cases), roi, outputs
         self.by_organ: dict[int, list[OrganCase]] = {}
         for case in self.cases:
@@ -88,7 +131,10 @@ class OrganSampler:
         image = torch.where(torch.isnan(image), 0.0, image)
         known = torch.zeros(self.outputs, dtype=torch.bool)
         known[[0, *case.source.known]] = True
-        return OrganCrop(image, labels, ~blank, known)
+        crop = OrganCrop(image, labels, ~blank, known)
+        if self.mirror is not None and rng.random() < 0.5:
+            crop = crop.mirrored(self.mirror)
+        return crop
 
     def _bent(self, case: OrganCase, centre: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         rng, spacing = self.rng, case.spacing
