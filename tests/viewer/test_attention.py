@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,6 +21,7 @@ from napari_sightline.attention.maps import query_voxel
 from napari_sightline.viewer import robot
 from napari_sightline.viewer.attention import sources
 from napari_sightline.viewer.attention.panel import KEYS
+from napari_sightline.viewer.attention.thumbnails import SIDE as SIDE_OF_PICTURES
 from napari_sightline.viewer.bridge import OVERLAY
 from napari_sightline.volume import Volume
 
@@ -225,6 +227,56 @@ def test_a_map_follows_the_cursor_and_goes_with_its_image(
     user.viewer.layers.remove(ball)
     reader.qtbot.waitUntil(lambda: not names(user.viewer), timeout=5_000)
     assert "Open a scan" in reader.said and control.image is None
+
+
+def test_pictures_of_heads_are_few_and_those_of_the_last_map_come(
+    reader: Reader, scan: Volume
+) -> None:
+    """Maps follow the cursor; the heads' pictures, which cost more, some times a second."""
+    user, control = reader.user, reader.control
+    ball = user.show(scan)
+    user.click(ball, MIDDLE)
+    reader.hover(ball, (24, 20, 30))
+    got: list[Any] = []
+    control.answered.connect(lambda shown, pictures: got.append((shown, pictures)))
+    begun = time.perf_counter()
+    for k in range(12):
+        QTest.mouseMove(user.canvas, user.pixel(ball, (24, 14 + k, 28)))
+        reader.qtbot.waitUntil(lambda: not control.worker.jobs and not control._wish)
+    seconds = time.perf_counter() - begun
+    reader.wait()
+    drawn = [pictures for _, pictures in got if pictures is not None]
+    assert len(drawn) <= 2 + seconds / 0.12 and (seconds > 1.2 or len(drawn) < len(got))
+    # What is shown at rest belongs to the place of the cursor.
+    shown, last = got[-1]
+    assert last is not None and shown.position == control.cursor == (24, 25, 28)
+    icon = reader.view.heads.buttons[3].icon()
+    image = icon.pixmap(SIDE_OF_PICTURES).toImage()
+    for row, column in ((10, 10), (36, 40), (60, 20)):
+        assert image.pixelColor(column, row).getRgb()[:3] == tuple(last[3][row, column])
+
+
+def test_a_map_that_follows_the_cursor_leaves_the_list_of_layers_alone(
+    reader: Reader, scan: Volume
+) -> None:
+    user = reader.user
+    ball = user.show(scan)
+    user.click(ball, MIDDLE)
+    reader.hover(ball, (24, 20, 30))
+    heard: list[str] = []
+    sent: list[Any] = []
+    live = reader.live
+    live.events.set_data.connect(lambda _: sent.append(live.data.copy()))
+    user.viewer.layers.events.connect(lambda event: heard.append(event.type))
+    before = live.data.copy()
+    QTest.mouseMove(user.canvas, user.pixel(ball, (24, 26, 18)))
+    reader.qtbot.waitUntil(lambda: bool(sent))
+    # The canvas got the new map; the list, which napari would paint anew, was not told.
+    assert not np.array_equal(sent[-1], before)
+    assert "set_data" not in heard
+    # When the cursor rests, the list shows the new name.
+    reader.qtbot.waitUntil(lambda: "(24, 26, 18)" in live.name, timeout=10_000)
+    assert "name" in heard
 
 
 def test_nothing_is_recorded_while_the_panel_is_closed(user: User, scan: Volume) -> None:

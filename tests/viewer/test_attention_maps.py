@@ -153,6 +153,26 @@ def test_scales_compare_only_where_they_say_so() -> None:
     assert own.limits(values, "entropy over heads, 0 to 1") == (0, 1)
 
 
+@pytest.mark.parametrize("unseen", ["none", "the same", "others", "all", "of one head all"])
+@pytest.mark.parametrize(
+    "scale", [Scale(), Scale(percentile=80), Scale(fixed=True), Scale(True, normalise=True)]
+)
+def test_scales_of_all_heads_at_once(scale: Scale, unseen: str) -> None:
+    rng = np.random.default_rng(0)
+    heads = rng.random((3, 4, 5, 6)).astype(np.float32)
+    heads[2] = 0
+    if unseen == "the same":
+        heads[:, 1] = np.nan
+    elif unseen == "others":
+        heads[rng.random(heads.shape) < 0.3] = np.nan
+    elif unseen == "all":
+        heads[:] = np.nan
+    elif unseen == "of one head all":
+        heads[1] = np.nan
+    each = [scale.limits(values) for values in heads]
+    np.testing.assert_allclose(scale.limits_each(heads), each, rtol=1e-6)
+
+
 def test_heads_are_chosen_merged_and_named() -> None:
     answer = a_map(heads=3)
     assert merge(answer, Settings(heads=(1,))).heads == ("head 2",)

@@ -57,7 +57,8 @@ def image(user: User, model: Twice) -> Any:
 
 def test_the_final_mask_takes_the_place_of_the_first(user: User, image: Any, model: Twice) -> None:
     first = user.mask
-    assert first[PLACE] and "first look" in user.panel.view.advice.text()
+    assert first[PLACE]
+    user.qtbot.waitUntil(lambda: "first look" in user.panel.view.advice.text())
     assert user.case.session.current.mask_box is None  # nothing is done yet
     model.going.set()
     user.wait()

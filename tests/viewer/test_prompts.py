@@ -80,7 +80,7 @@ def test_clicks_are_queued_and_none_is_lost(user: User, scan: Volume) -> None:
             user.click(ball, place, wait=False)
         assert len(user.panel.controller.waiting) == len(places)
         assert len(user.case.points.data) == len(places)  # seen at once
-        assert "3 more wait" in user.panel.view.advice.text()
+        user.qtbot.waitUntil(lambda: "3 more wait" in user.panel.view.advice.text())
     user.wait()
     found = [p.position for p in user.prompts]
     np.testing.assert_allclose(found, places, atol=0.3)

@@ -303,7 +303,8 @@ class PromptCalls(SessionCore):
         box = self.current.step.mask.xor(step.mask).box
         after = self._scene.changed(None, step=step)
         painted = () if box is None else ((box, self._labels.paint(box, after)),)
-        return Glimpse(self.current.id, step.quality, painted)
+        region = None if step.logits is None else step.logits.region
+        return Glimpse(self.current.id, step.quality, painted, region)
 
     def _do(self, before: Step, act: Act, around: Around) -> Answer:
         """Do one act to an object."""

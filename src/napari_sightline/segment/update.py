@@ -76,11 +76,14 @@ class Glimpse:
     painted : tuple of (box, numpy.ndarray)
         Parts of the label image as they would be, as `Session.paint` gives them; the rest is as it
         was.
+    region : Region or None
+        The working grid whose decoding gave the mask.
     """
 
     object_id: int
     quality: float
     painted: tuple[tuple[Box3, np.ndarray], ...]
+    region: Region | None = None
 
 
 EarlyFn = Callable[[Glimpse], None]

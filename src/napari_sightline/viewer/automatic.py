@@ -19,6 +19,7 @@ from napari_sightline.viewer.bridge import frame, is_scan, source, widen_range
 from napari_sightline.viewer.case import devices
 from napari_sightline.viewer.colours import colours_of
 from napari_sightline.viewer.dock import DockPanel
+from napari_sightline.viewer.planes import step_to
 from napari_sightline.viewer.worker import Job
 
 if TYPE_CHECKING:
@@ -224,9 +225,8 @@ class AutomaticPanel(DockPanel):
     def _go(self, value: int) -> None:
         place = self.control.place_of(value)
         if place is not None:
-            dims = self._viewer.dims
-            for axis, world in enumerate(place, dims.ndim - len(place)):
-                dims.set_point(axis, float(world))
+            ndim = self._viewer.dims.ndim
+            step_to(self._viewer, range(ndim - len(place), ndim), place)
             if self.control.labels is not None:
                 self.control.labels.selected_label = value
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -364,6 +365,7 @@ def _to_data(layer: Any, position: Sequence[float], units: Sequence[Any] | None)
     return np.array(layer.world_to_data(where), float)
 
 
+@lru_cache(maxsize=64)
 def _ratio(old: Any, new: Any) -> float:
     """How many of the new unit make one of the old; 1 where they do not compare."""
     try:

@@ -184,7 +184,7 @@ class Controller(Requests):
             return
         draw.begin(self._viewer, case)
         if self.passing.show(case, glimpse):
-            self.glimpsed.emit()
+            self.glimpsed.emit(glimpse)
             self.changed.emit()
 
     def _failing(self, case: Case) -> Callable[[Exception], None]:

@@ -21,6 +21,7 @@ from napari_sightline.viewer.bridge import (
 )
 from napari_sightline.viewer.case import Case, Stroke, voxels
 from napari_sightline.viewer.colours import colour_map, colour_table
+from napari_sightline.viewer.listing import selection_kept, unlisted
 from napari_sightline.viewer.state import Patch
 from napari_sightline.volume import Box3, Volume
 
@@ -113,13 +114,15 @@ def _repaint(viewer: Viewer, image: Image, layer: Labels, shown: Array, box: Box
     # Of wider numbers the screen has others in their place.
     if outlined or odd or not layer.loaded or shown.itemsize > 2:
         # The slice alone: bounds stay, and nobody waits for a new thumbnail.
-        layer.refresh(extent=False, thumbnail=False, highlight=False)
+        with unlisted(layer):
+            layer.refresh(extent=False, thumbnail=False, highlight=False)
     elif layer.visible:
         # As napari's brush does it; of a rendered volume all would be sent anew otherwise.
         rest = [a for a in range(3) if a not in axes]
         values = shown[tuple(part)].transpose(*rest, *axes)
         values = values.reshape(values.shape[len(rest) :])
-        layer.events.labels_update(data=values, offset=[part[a].start for a in axes])
+        with unlisted(layer):
+            layer.events.labels_update(data=values, offset=[part[a].start for a in axes])
 
 
 def stroke_of(layer: Any, atoms: Sequence[Any], volume: Volume) -> Stroke | None:
@@ -189,7 +192,7 @@ def _new_labels(viewer: Viewer, case: Case, data: Array) -> None:
     label = f"labels of {image.name}"
     if case.frame:
         label += ", frame " + ", ".join(str(i + 1) for i in case.frame)
-    with marks.Selection(viewer):
+    with selection_kept(viewer):
         layer = bare(viewer.add_labels(flat, name=label, opacity=_OPACITY, **grid_like(image)))
     drawn = replace(volume, data=data, modality=None)
     layer.metadata[KEY] = {"volume": drawn, "names": {}, "frame": case.frame}
@@ -228,7 +231,8 @@ def dress(case: Case) -> None:
     }
     if kept.get("table") != features:
         kept["table"] = features
-        layer.features = features
+        with unlisted(layer):
+            layer.features = features
 
 
 def look_of(layer: Any) -> Callable[[], None]:
@@ -266,6 +270,3 @@ def follow_image(case: Case) -> None:
         if layer is not None:
             for name, value in grid_like(image).items():
                 setattr(layer, name, value)
-
-
-_selection = marks.Selection

@@ -20,6 +20,7 @@ from napari_sightline.prompts import Box, Lasso, MaskPrompt, Point, Prompt, Scri
 from napari_sightline.viewer.bridge import KEY, bare, grid_like, layer_axes, points_on, slice_at
 from napari_sightline.viewer.case import Case
 from napari_sightline.viewer.colours import NEGATIVE, POSITIVE, colour_of, unit
+from napari_sightline.viewer.listing import selection_kept, unlisted
 from napari_sightline.volume import Volume
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def begin(viewer: Viewer, case: Case, lines: bool = False) -> None:
     image = case.image
     if image is None:
         return
-    with Selection(viewer):
+    with selection_kept(viewer):
         if case.lines is None and lines:
             made = bare(
                 viewer.add_vectors(
@@ -236,6 +237,8 @@ def _draw_points(
 
 def _change(layer: Any, look: dict[str, Any]) -> None:
     """Give a layer what differs from what it was given last, and draw it once."""
+    from napari.settings import get_settings
+
     before = layer.metadata.get(KEY, {})
     if before and all(_same(value, before[name]) for name, value in look.items()):
         return
@@ -249,8 +252,12 @@ def _change(layer: Any, look: dict[str, Any]) -> None:
         layer.symbol = look["symbol"]
         for name in ("size", "border_width", "face_color", "border_color"):
             getattr(layer, name)[:] = look[name]
-        layer.visible = shown
-    layer.refresh(extent=False, thumbnail=False, highlight=False)
+        layer.visible = shown  # which slices it
+    with unlisted(layer):
+        if get_settings().experimental.async_:
+            layer.refresh(extent=False, thumbnail=False, highlight=False)
+        else:
+            layer.events.set_data()
 
 
 def _rgba(colours: Iterable[tuple[float, ...]]) -> Array:
@@ -309,7 +316,8 @@ def _draw_lines(
             layer.edge_color = np.array(colours)
         layer.edge_width = width
         layer.visible = seen
-    layer.refresh(extent=False, thumbnail=False)
+    with unlisted(layer):
+        layer.refresh(extent=False, thumbnail=False)
 
 
 def _no_lines(axes: int) -> Array:
@@ -334,19 +342,3 @@ def _click_size(volume: Volume | None, layer: Any) -> float:
         return 3.0
     width = float(np.median(np.array(volume.shape) * np.array(volume.spacing)))
     return width / _CLICKS_ACROSS / abs(float(layer.scale[-1]))
-
-
-class Selection:
-    """Keep what is selected in the layer list: a new layer must not take the mouse."""
-
-    def __init__(self, viewer: Viewer) -> None:
-        self._layers = bare(viewer.layers)
-
-    def __enter__(self) -> None:
-        self._active = self._layers.selection.active
-        self._before = set(self._layers.selection)
-
-    def __exit__(self, *_: object) -> None:
-        self._layers.selection = {layer for layer in self._before if layer in self._layers}
-        if self._active in self._layers:
-            self._layers.selection.active = self._active

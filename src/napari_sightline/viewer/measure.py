@@ -27,6 +27,7 @@ from napari_sightline.viewer.colours import colour_of, colours_of
 from napari_sightline.viewer.dock import DockPanel
 from napari_sightline.viewer.label_digest import Digest
 from napari_sightline.viewer.measure_table import MeasureModel, sortable
+from napari_sightline.viewer.planes import step_to
 from napari_sightline.viewer.status import Advice
 from napari_sightline.viewer.worker import Job, Worker
 from napari_sightline.volume import Volume
@@ -259,9 +260,8 @@ class MeasurePanel(DockPanel):
             return
         voxel = (one.slice, one.centroid[1], one.centroid[2])[3 - labels.data.ndim :]
         place = labels.data_to_world(voxel)
-        dims = self._viewer.dims
-        for axis, world in enumerate(place, dims.ndim - len(place)):
-            dims.set_point(axis, float(world))
+        ndim = self._viewer.dims.ndim
+        step_to(self._viewer, range(ndim - len(place), ndim), place)
         labels.selected_label = one.value
 
     def ask_and_save(self) -> None:

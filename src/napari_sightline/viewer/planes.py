@@ -12,6 +12,7 @@ from weakref import WeakSet, ref
 
 import numpy as np
 
+from napari_sightline.orientation import Array
 from napari_sightline.viewer.bridge import KEY, bare
 
 if TYPE_CHECKING:
@@ -57,13 +58,33 @@ def go_to(viewer: Viewer, image: Any, voxel: Sequence[float], frame: Sequence[in
     world = np.asarray(image.data_to_world(own), float)
     dims, camera = viewer.dims, viewer.scene.camera
     offset = dims.ndim - len(world)
-    dims.set_point(range(offset, dims.ndim), world)
+    step_to(viewer, range(offset, dims.ndim), world)
     low, high = np.sort(np.asarray(image.corner_pixels, float), axis=0)
     shown = [axis - offset for axis in dims.displayed if axis >= offset]
     if any(not low[axis] <= own[axis] <= high[axis] for axis in shown):
         centre = list(camera.center)
         centre[-len(shown) :] = [world[axis] for axis in shown]
         camera.center = tuple(centre)
+
+
+def step_to(viewer: Viewer, axes: Sequence[int], world: Sequence[float] | Array) -> None:
+    """Show the slices nearest to a place; every layer is sliced once.
+
+    Off the steps of its sliders, or axis by axis, napari slices all layers again each time.
+
+    Parameters
+    ----------
+    axes : sequence of int
+        Of the viewer.
+    world : sequence of float
+        Place along each of them.
+    """
+    dims = bare(viewer).dims
+    steps = []
+    for axis, place in zip(axes, world, strict=True):
+        first, step = dims.range[axis].start, dims.range[axis].step
+        steps.append(float(first + round((float(place) - first) / step) * step if step else place))
+    dims.set_point(list(axes), steps)
 
 
 def next_plane(viewer: Viewer) -> int:

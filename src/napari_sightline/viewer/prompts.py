@@ -42,6 +42,9 @@ from napari_sightline.viewer.wording import Situation, advice, quality, timing
 if TYPE_CHECKING:
     import napari.viewer
 
+#: Milliseconds that the model works before the panel says so: most clicks take little more.
+_PATIENCE = 100
+
 
 class PromptPanel(DockPanel):
     """Segment organs with clicks.
@@ -99,10 +102,8 @@ class PromptPanel(DockPanel):
         }
         self._keys = KeyRing(self._viewer, {key: weakly(action) for key, action in do.items()})
         self._mouse = Mouse(self._viewer, ref(self.pencil))
-        # A click changes many things at once: show them together, once.
         self._due = QTimer(self)
         self._due.setSingleShot(True)
-        self._due.setInterval(0)
         self._due.timeout.connect(self._refresh)
         self._connect()
         self.wake()
@@ -122,7 +123,7 @@ class PromptPanel(DockPanel):
         view.keys_asked.connect(self.show_keys)
         self._ask_keys.activated.connect(self.show_keys)
         view.look.clicking_chosen.connect(self._on_clicking)
-        control.changed.connect(self._due.start)
+        control.changed.connect(self._show_soon)
         control.computed.connect(self._on_computed)
         control.told.connect(self._tell)
         control.saved.connect(self._on_saved)
@@ -316,10 +317,20 @@ class PromptPanel(DockPanel):
     def _on_computed(self, outcome: Outcome) -> None:
         self._alarm = ""
         self._timing = timing(outcome) or self._timing
-        self._due.start()
+        self._show_soon()
 
     def _on_saved(self, path: Path) -> None:
         show_info(f"Saved {path.name}.")
+
+    def _show_soon(self) -> None:
+        """Show all that a click changes together, once; while the model works, not at once.
+
+        Painting takes both processors where there is no graphics card, and the click waits.
+        """
+        if not self.controller.waiting:
+            self._due.start(0)
+        elif not self._due.isActive():
+            self._due.start(_PATIENCE)
 
     def _refresh(self, _: Any = None) -> None:
         """Show the state of things."""

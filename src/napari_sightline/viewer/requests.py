@@ -49,7 +49,7 @@ class Requests(QObject):
         Something that the panel shows has changed.
     computed(Outcome)
         A step of the session was computed and drawn.
-    glimpsed
+    glimpsed(Glimpse)
         A first answer was drawn, while the model looks again, wider or closer.
     told(str, bool)
         A sentence for the user, and whether it is an error.
@@ -59,7 +59,7 @@ class Requests(QObject):
 
     changed = Signal()
     computed = Signal(object)
-    glimpsed = Signal()
+    glimpsed = Signal(object)
     told = Signal(str, bool)
     saved = Signal(object)
 

@@ -13,6 +13,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_sightline.errors import BadInput
+from napari_sightline.viewer.planes import step_to
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -77,8 +78,7 @@ def pixel(viewer: Viewer, canvas: QWidget, layer: Layer, voxel: Sequence[float])
     """Go to the slice of a voxel of a layer; where it lies on the canvas."""
     world = np.array(layer.data_to_world(voxel))
     dims, camera = viewer.dims, viewer.scene.camera
-    for axis in dims.not_displayed:
-        dims.set_point(axis, world[axis])
+    step_to(viewer, dims.not_displayed, world[list(dims.not_displayed)])
     live(0.02)
     signs = np.array([-1 if str(s) in ("up", "left") else 1 for s in camera.orientation2d])
     offset = (world[list(dims.displayed)] - np.array(camera.center[-2:])) * camera.zoom * signs

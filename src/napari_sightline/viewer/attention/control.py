@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 #: Milliseconds from a wish to its query: moves of the mouse that arrive together count as one.
 DEBOUNCE = 5
+#: Milliseconds between two sets of the heads' pictures: to draw one costs as much as half a map.
+_PICTURES = 120
 #: Milliseconds between two looks at what the prompt panel did.
 _WATCH = 150
 #: The embedded model's name in the list of models.
@@ -89,6 +91,8 @@ class AttentionControl(QObject):
         self._context = 0
         self._wish = False
         self._debounce = self._timer(DEBOUNCE, self._submit)
+        self._pace = self._timer(_PICTURES, self._catch_up)
+        self._owed = False  # a map was drawn without its heads' pictures
         self._watch = self._timer(_WATCH, self._look)
         self._watch.setSingleShot(False)
         self._heard.connect(self._look)
@@ -141,6 +145,7 @@ class AttentionControl(QObject):
         self.passes = self.layers = self._asker = None
         self.image, self.frame = None, ()
         self.pinned = self.cursor = self.shown = None
+        self._owed = False
 
     def close(self) -> None:
         """Stop all work; maps that were kept stay in the viewer."""
@@ -173,6 +178,7 @@ class AttentionControl(QObject):
         before, self.settings = self.settings, replace(self.settings, **changes)
         if before == self.settings:
             return
+        self._pace.stop()  # what was changed is seen at once
         asked = {"source", "mode", "direction"} & set(changes)
         if asked:
             self._context += 1
@@ -259,7 +265,7 @@ class AttentionControl(QObject):
     @property
     def busy(self) -> bool:
         """Whether anything is being computed or waits."""
-        return bool(self.worker.jobs or self.heavy.jobs or self._debounce.isActive())
+        return bool(self.worker.jobs or self.heavy.jobs or self._debounce.isActive() or self._owed)
 
     def _submit(self) -> bool:
         """Compute what is wished for; False where there is no answer, which is said."""
@@ -287,7 +293,10 @@ class AttentionControl(QObject):
             self._fault(error)
             return False
         kind = "ask" if look is None else "relevance"
-        job = Job(partial(self._asker.ask, one, settings, position, self._view(), look), kind=kind)
+        view = None if self._pace.isActive() else self._view()
+        if view is not None:
+            self._pace.start()
+        job = Job(partial(self._asker.ask, one, settings, position, view, look), kind=kind)
         job.done = partial(self._draw, self._context)
         job.failed = partial(self._failed, self._context)
         worker.submit(job)
@@ -313,7 +322,9 @@ class AttentionControl(QObject):
         if self.image not in self._viewer.layers:
             return
         shown, pictures = result
-        self.shown = shown
+        self.shown, self._owed = shown, pictures is None and shown.heads is not None
+        if self._owed and not self._pace.isActive():
+            self.ask()
         self.layers.draw(shown, self.settings)
         if self.settings.lines and shown.layer is not None and shown.position is not None:
             from napari_sightline.viewer.attention.asking import strongest
@@ -335,6 +346,11 @@ class AttentionControl(QObject):
         self._debounce.stop()
         return self._submit()
 
+    def _catch_up(self) -> None:
+        """Ask once more for a map whose heads have no pictures yet."""
+        if self._owed:
+            self.ask()
+
     def _failed(self, context: int, error: Exception) -> None:
         if self._go_on() and context == self._context:
             self._fault(error)
@@ -353,7 +369,7 @@ class AttentionControl(QObject):
 
     def blank(self) -> None:
         """Leave no map on the screen that is out of date; those that were kept stay."""
-        self.shown = None
+        self.shown, self._owed = None, False
         if self.layers is not None:
             self.layers.blank()
         self.answered.emit(None, None)

@@ -239,13 +239,13 @@ class Extras(QObject):
     def _go(self, place: tuple[float, float, float]) -> None:
         """Show the slices through a voxel, with it in the middle of the canvas."""
         from napari_sightline.viewer.bridge import to_world
+        from napari_sightline.viewer.planes import step_to
 
         image = self._control.image
         world = to_world(image) @ [*place, 1.0]
         k = min(image.ndim, 3)
         dims = self._viewer.dims
-        for axis in range(k):
-            dims.set_point(dims.ndim - k + axis, float(world[3 - k + axis]))
+        step_to(self._viewer, range(dims.ndim - k, dims.ndim), world[3 - k : 3])
         camera = self._viewer.scene.camera
         shown = [float(world[:3][axis - (dims.ndim - 3)]) for axis in dims.displayed[-2:]]
         camera.center = (*tuple(camera.center)[:-2], *shown)

@@ -77,8 +77,11 @@ class Layers:
         draw.draw(self.live, self._image, one, limits)
 
     def name_live(self) -> None:
-        """Name the live layer after what it shows; after the cursor came to rest, as it is slow."""
-        if self._there(self.live) and self._name and self.live.name != self._name:
+        """Bring the live layer's name and thumbnail up to date; slow, for when the cursor rests."""
+        if not self._there(self.live) or not self._name:
+            return
+        self.live.refresh(data_displayed=False, highlight=False, extent=False)
+        if self.live.name != self._name:
             self.live.name = self._name
 
     def blank(self) -> None:

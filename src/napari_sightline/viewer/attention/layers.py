@@ -15,7 +15,7 @@ from qtpy.QtCore import QTimer
 
 from napari_sightline.viewer.attention.state import Array, Placed, Position, Settings
 from napari_sightline.viewer.bridge import OVERLAY, bare, grid_like, layer_axes
-from napari_sightline.viewer.layers import _selection as selection_kept
+from napari_sightline.viewer.listing import selection_kept, unlisted
 
 if TYPE_CHECKING:
     from napari.layers import Image, Layer
@@ -117,7 +117,8 @@ def put(layer: Any, image: Image, values: Array, step: Position, origin: Positio
             setattr(layer, name, grid[name])
         layer.refresh()
     else:
-        layer.refresh(thumbnail=False, highlight=False, extent=False)
+        with unlisted(layer):
+            layer.refresh(thumbnail=False, highlight=False, extent=False)
 
 
 def clear(layer: Any) -> None:
@@ -136,7 +137,8 @@ def draw(layer: Any, image: Image, one: Placed, limits: tuple[float, float]) -> 
         low, high = layer.contrast_limits_range
         if limits[0] < low or limits[1] > high:
             layer.contrast_limits_range = (min(low, limits[0]), max(high, limits[1]))
-        layer.contrast_limits = limits
+        with unlisted(layer):
+            layer.contrast_limits = limits
     if not layer.bounding_box.visible:
         layer.bounding_box.visible = True
 

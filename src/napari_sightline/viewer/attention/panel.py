@@ -290,6 +290,8 @@ class AttentionPanel(DockPanel):
             view.bar.show_scale([], ("", "", ""))
             self._rest.start()
             return
+        if pictures is None and shown.heads is not None:
+            return  # words and pictures are for those who look: some times a second, and at rest
         settings = control.settings
         count = len(shown.answer.heads)
         if len(view.heads.buttons) != count:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import QSize, Qt, QTimer, Signal  # type: ignore[attr-defined]
+from qtpy.QtCore import QSize, Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtGui import QColor, QIcon, QImage, QLinearGradient, QPainter, QPaintEvent, QPixmap
 from qtpy.QtWidgets import (
     QAbstractButton,
@@ -23,8 +23,6 @@ from qtpy.QtWidgets import (
 from napari_sightline.viewer.attention.thumbnails import SIDE, Pictures
 
 _ACROSS = 3
-#: Milliseconds between two sets of pictures: to paint one costs as much as a quarter of a map.
-_PAUSE = 120
 
 
 def form() -> QFormLayout:
@@ -79,11 +77,6 @@ class Heads(QWidget):
         self._group = QButtonGroup(self)
         self._group.setExclusive(False)
         self._group.buttonClicked.connect(self._clicked)
-        self._late: Pictures | None = None
-        self._pause = QTimer(self)
-        self._pause.setSingleShot(True)
-        self._pause.setInterval(_PAUSE)
-        self._pause.timeout.connect(self._catch_up)
 
     @property
     def buttons(self) -> list[QAbstractButton]:
@@ -111,21 +104,13 @@ class Heads(QWidget):
             kept.setChecked(head in chosen)
 
     def show_pictures(self, pictures: Pictures | None) -> None:
-        """Show a picture of each head, some times a second, the newest; None: none, at once."""
-        self._late = None
+        """Show a picture of each head; None: none."""
         if pictures is None:
             for made in self.buttons:
                 made.setIcon(QIcon())
-        elif self._pause.isActive():
-            self._late = pictures
         else:
             for made, picture in zip(self.buttons, pictures, strict=False):
                 made.setIcon(QIcon(pixmap(picture)))
-            self._pause.start()
-
-    def _catch_up(self) -> None:
-        if self._late is not None:
-            self.show_pictures(self._late)
 
     def mousePressEvent(self, event: Any) -> None:
         """Clicks beside the pictures choose nothing."""

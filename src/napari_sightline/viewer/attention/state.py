@@ -72,6 +72,16 @@ class Scale:
         high = float(np.percentile(seen, self.percentile)) if seen.size else 0.0
         return 0.0, high if high > 0 else 1e-6
 
+    def limits_each(self, heads: Array) -> list[tuple[float, float]]:
+        """`limits` of the map of each head, ``(heads, ...)``; quick where all saw the same."""
+        flat = heads.reshape(len(heads), -1)
+        seen = np.isfinite(flat)
+        own = not self.fixed or self.normalise
+        if not own or (seen != seen[0]).any() or not seen[0].any():
+            return [self.limits(values) for values in heads]
+        tops = np.percentile(flat if seen.all() else flat[:, seen[0]], self.percentile, axis=1)
+        return [(0.0, float(top) if top > 0 else 1e-6) for top in tops]
+
     def drawn(self, values: Array) -> Array:
         """Values as they are drawn."""
         if not self.normalise:

@@ -48,11 +48,14 @@ class Asker:
         one: Pass,
         settings: Settings,
         position: Position | None,
-        view: tuple[Look, str],
+        view: tuple[Look, str] | None,
         again: Again | None,
         job: Job[Any],
     ) -> tuple[Shown, Pictures | None]:
-        """Answer, and draw the heads; `again` runs the model once more, for its relevance."""
+        """Answer, and draw the heads where a view is given.
+
+        `again` runs the model once more, for its relevance.
+        """
         from napari_sightline.viewer.attention.asking import ask, show
 
         if again is not None:
@@ -78,18 +81,16 @@ class Asker:
         return shown, self._pictures(shown, settings, view)
 
     def _pictures(
-        self, shown: Shown, settings: Settings, view: tuple[Look, str]
+        self, shown: Shown, settings: Settings, view: tuple[Look, str] | None
     ) -> Pictures | None:
-        if shown.heads is None:
+        if shown.heads is None or view is None:
             return None
         look, colormap = view
-        limits = [
-            settings.scale.limits(settings.scale.drawn(values)) for values in shown.heads.values
-        ]
         drawn = shown.heads
         if settings.scale.normalise:
             values = np.stack([settings.scale.drawn(v) for v in shown.heads.values])
             drawn = type(drawn)(values, drawn.step, drawn.origin)
+        limits = settings.scale.limits_each(drawn.values)
         return pictures(self.volume().data, drawn, look, limits, colours_of(colormap))
 
     def close(self, job: Job[Any] | None = None) -> None:
