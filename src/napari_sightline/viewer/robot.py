@@ -91,8 +91,12 @@ def click(canvas: Any, place: Any, *modifiers: str) -> None:
 
     `modifiers` are names such as ``"Control"``.
     """
+    held, left = _held(modifiers), Qt.MouseButton.LeftButton
     QTest.mouseMove(canvas, place)
-    QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, _held(modifiers), place)  # type: ignore[call-overload]
+    QTest.mousePress(canvas, left, held, place)  # type: ignore[call-overload]
+    # No hand lets go in the same turn of the event loop.
+    live(0)
+    QTest.mouseRelease(canvas, left, held, place)  # type: ignore[call-overload]
 
 
 def drag(canvas: Any, places: Sequence[Any], *modifiers: str) -> None:
