@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ SPEC = SegmenterSpec(
 )
 
 
-def write_model(folder: Path, overlapping: bool = False) -> Path:
+def write_model(folder: Path, **facts: Any) -> Path:
     """Write a Swin-UNETR with random weights."""
     from dataclasses import replace
 
@@ -34,7 +35,7 @@ def write_model(folder: Path, overlapping: bool = False) -> Path:
     from napari_sightline.models.segmenter_io import write_segmenter
 
     torch.manual_seed(0)
-    spec = replace(SPEC, overlapping=overlapping)
+    spec = replace(SPEC, **facts)
     network = SwinUNETR(1, spec.outputs, feature_size=12, depths=(1, 1, 1, 1), window_size=4)
     return write_segmenter(folder / "small.safetensors", network.eval(), spec)
 

@@ -78,6 +78,29 @@ class TestOne:
         assert unsure.shape == expected.labels.shape and 0 <= unsure.min() < unsure.max() <= 1.001
         assert json.loads((tmp_path / "r.json").read_text())["status"] == "done"
 
+    def test_what_the_model_says_of_fragments_and_mirroring_can_be_overruled(
+        self, run: Run, tmp_path: Path
+    ) -> None:
+        facts = {"fragments": 1.0, "mirror": True}
+        model = write_model(tmp_path, **facts)
+        image = save_image(tmp_path / "scan.nii.gz", scan())
+        loaded, options = read_segmenter(model)[0], {"device": "cpu", "precision": "fp32"}
+        assert loaded.spec.mirror and loaded.spec.fragments == 1
+        found = []
+        for flags, changes in (
+            ([], {}),
+            (["--no-mirror"], {"mirror": False}),
+            (["--no-mirror", "--fragments", "0"], {"mirror": False, "fragments": 0}),
+        ):
+            out = tmp_path / "out.nii.gz"
+            code, _, _ = run(
+                "auto", image, "--out", out, "--model", model, "--precision", "fp32", *flags
+            )
+            expected = segment(load(image), loaded, **options, **changes).labels  # type: ignore[arg-type]
+            assert code == 0 and np.array_equal(load_labels(out)[0].data, expected)
+            found.append(expected)
+        assert not np.array_equal(found[0], found[1]) and not np.array_equal(found[1], found[2])
+
     def test_structures_that_overlap_get_a_file_each(self, run: Run, tmp_path: Path) -> None:
         both = write_model(tmp_path, overlapping=True)
         image = save_image(tmp_path / "scan.nii.gz", scan())

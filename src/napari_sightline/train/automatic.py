@@ -43,7 +43,6 @@ HEADNECK_SPEC = SegmenterSpec(
     intensity=IntensityRule("window", -200.0, 400.0, 0.0, 1.0, True),
     overlap=0.5,
     fragments=0.5,
-    mirror=True,
     modality="CT",
     licence="BSD-3-Clause (weights); trained on OpenKBP, MIT",
     source="sightline train automatic",
@@ -218,7 +217,8 @@ def _plan(options: Options) -> tuple[Segmenter, list[OrganSource]]:
             )
         sources, names = find_pairs(options.images, options.labels, options.seed)
         start = _with_structures(start, names)
-    spec = replace(start.spec, roi=options.roi or start.spec.roi, mirror=options.mirror)
+    mirror = start.spec.mirror and options.mirror  # else it unlearns what mirrored windows need
+    spec = replace(start.spec, roi=options.roi or start.spec.roi, mirror=mirror)
     return Segmenter(start.network, spec), sources
 
 

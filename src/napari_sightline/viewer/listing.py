@@ -27,7 +27,9 @@ def selection_kept(viewer: Viewer) -> Iterator[None]:
     """Context in which new layers do not take the selection, and with it the mouse."""
     layers = bare(viewer.layers)
     active, before = layers.selection.active, set(layers.selection)
-    yield
-    layers.selection = {layer for layer in before if layer in layers}
-    if active in layers:
-        layers.selection.active = active
+    try:
+        yield
+    finally:
+        layers.selection = {layer for layer in before if layer in layers}
+        if active in layers:
+            layers.selection.active = active
