@@ -15,6 +15,7 @@ from napari_sightline.errors import BadInput
 from napari_sightline.models.segmenter import IntensityRule, SegmenterSpec
 from napari_sightline.train.automatic import HEADNECK_SPEC, guard_small_grids, headneck_network
 from napari_sightline.train.automatic import train as train_automatic
+from napari_sightline.train.calibrate import BIAS
 from napari_sightline.train.organ_cases import OrganSource, find_headneck, find_pairs, read_case
 from napari_sightline.train.organ_crops import Mirror, OrganSampler
 from napari_sightline.train.partial_loss import partial_loss
@@ -279,6 +280,11 @@ class TestRun:
         rows = [json.loads(line) for line in log.read_text().splitlines()]
         assert rows[0]["event"] == "start" and rows[0]["step"] == 0
         assert set(rows[-1]["dice"]) == {"ball", "cube"}
+        assert rows[-2]["event"] == "calibration" and len(rows[-2]["offsets"]) == 3
+        # They are in the file's last layer, and not in what training goes on from.
+        kept = torch.load(out.with_suffix(".ckpt"), weights_only=True)["average"][BIAS]
+        added = read_segmenter(out)[0].network.state_dict()[BIAS] - kept
+        assert added.tolist() == pytest.approx(rows[-2]["offsets"], abs=2e-3)
         model, about = read_segmenter(out)
         assert dict(model.spec.labels) == {1: "ball", 2: "cube"} and about["step"] >= 1
         train_automatic(out, 0.08, warm_start=base, **common)  # type: ignore[arg-type]

@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from napari_sightline.errors import BadInput
-from napari_sightline.models.segmenter import IntensityRule, Segmenter, SegmenterSpec
+from napari_sightline.models.segmenter import IntensityRule, Segmenter, SegmenterSpec, partners_of
+from napari_sightline.train.calibrate import BIAS, COUNT, calibrate
 from napari_sightline.train.loop import RunOptions, Trainer, workers_or_all
 from napari_sightline.train.organ_cases import OrganSource, find_headneck, find_pairs, read_case
 from napari_sightline.train.organ_crops import Mirror, OrganSampler
-from napari_sightline.train.organ_judge import COUNT, OrganJudge
+from napari_sightline.train.organ_judge import COUNT as JUDGED
+from napari_sightline.train.organ_judge import OrganJudge
 from napari_sightline.train.parallel import launch
 from napari_sightline.train.partial_loss import partial_loss
 
@@ -268,8 +270,10 @@ class _Trainer(Trainer):
             [self.crop_seed, rank],
             Mirror.of(self.spec) if options.mirror else None,
         )
-        cases = [read_case(s, self.spec) for s in held[:COUNT][rank::world]]
+        cases = [read_case(s, self.spec) for s in held[:JUDGED][rank::world]]
         self.judge = OrganJudge(cases, self.spec, world)
+        #: What is added to the logits; chosen when the time is over.
+        self.offsets = torch.zeros(self.spec.outputs)
         torch.manual_seed(self.crop_seed + rank)
 
     def learn(self, done: float) -> float:
@@ -281,6 +285,22 @@ class _Trainer(Trainer):
         loss.backward()
         return float(loss.detach())
 
+    def finish(self) -> None:
+        """Choose the offsets of logits on cases that were learnt from."""
+        network, bf16 = self._averaged(), self.options.precision == "bf16"
+        if BIAS not in self.state.average:
+            return
+        cases = sorted(self.sampler.cases, key=lambda c: (-len(c.points), c.source.name))[:COUNT]
+        partners = partners_of(self.spec.labels) if self.options.mirror else None
+        self.offsets = calibrate(
+            cases,
+            lambda case: self.judge.logits(network, case, bf16),
+            self.spec.outputs,
+            partners,
+            self.options.workers,
+        )
+        self.log(event="calibration", offsets=[round(float(x), 2) for x in self.offsets])
+
     def scores(self) -> dict[str, Any]:
         return self.judge.score(self._averaged(), self.options.precision == "bf16")
 
@@ -290,5 +310,8 @@ class _Trainer(Trainer):
         write_segmenter(self.options.out, self._averaged(), self.spec, about)
 
     def _averaged(self) -> nn.Module:
-        self.plain.load_state_dict(self.state.average)
+        weights = dict(self.state.average)
+        if BIAS in weights:
+            weights[BIAS] = weights[BIAS] + self.offsets
+        self.plain.load_state_dict(weights)
         return self.plain.eval()

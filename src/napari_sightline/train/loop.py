@@ -156,8 +156,12 @@ class Trainer(ABC):
                 judged = state.seconds
                 self._judge()
                 last = agree(time.monotonic(), world)
+        self.finish()
         self._judge()
         self._save()
+
+    def finish(self) -> None:  # noqa: B027
+        """Do what is left to do when the time is over; nothing here."""
 
     def rate(self, done: float) -> float:
         """Learning rate: a warm-up over the first steps, then a cosine down to 3 %."""

@@ -37,7 +37,7 @@ class OrganJudge:
         top = self.spec.outputs
         sums = torch.zeros(2, top, dtype=torch.float64)
         for case in self.cases:
-            found = self._segment(network, case, bf16)
+            found = self.logits(network, case, bf16).argmax(0)
             truth = torch.from_numpy(case.labels.astype("int64"))
             for value in case.points:
                 both = float(((found == value) & (truth == value)).sum())
@@ -56,7 +56,8 @@ class OrganJudge:
         return {"dice": dice, "mean": round(sum(dice.values()) / len(dice), 4)}
 
     @torch.no_grad()
-    def _segment(self, network: nn.Module, case: OrganCase, bf16: bool) -> Tensor:
+    def logits(self, network: nn.Module, case: OrganCase, bf16: bool) -> Tensor:
+        """Logits of a whole case, ``(outputs, d0, d1, d2)``."""
         from napari_sightline.models.monai_parts import sliding_window_inference
 
         image = torch.from_numpy(case.image).float()[None]
@@ -70,4 +71,4 @@ class OrganJudge:
             image, self.spec.roi, 1, run, overlap=OVERLAP, mode="gaussian"
         )
         assert isinstance(logits, Tensor)
-        return logits[0].argmax(0)
+        return logits[0]
