@@ -86,6 +86,29 @@ def test_clicks_are_queued_and_none_is_lost(user: User, scan: Volume) -> None:
     np.testing.assert_allclose(found, places, atol=0.3)
 
 
+def test_undo_takes_back_a_click_that_is_computed_and_not_drawn_yet(
+    user: User, scan: Volume
+) -> None:
+    """However long the window was blocked: undo means the click before it, not the one after."""
+    ball = user.show(scan)
+    user.click(ball, MIDDLE)
+    first, second, third = ((24, 20, 24), (24, 28, 26), (24, 24, 29))
+    user.click(ball, first, wait=False)
+    (job,) = user.panel.controller.waiting
+    ends = time.monotonic() + 60
+    while not job.computed and time.monotonic() < ends:
+        time.sleep(0.01)  # the window is blocked
+    assert job.computed and len(user.case.state.prompts) == 1
+    user.panel.controller.undo()
+    user.panel.controller.prompt(Point(second))
+    user.panel.controller.prompt(Point(third))
+    user.wait()
+    np.testing.assert_allclose(
+        [p.position for p in user.prompts], [MIDDLE, second, third], atol=0.3
+    )
+    assert len(user.case.points.data) == 3
+
+
 def test_undo_takes_back_a_click_that_is_still_computed(user: User, scan: Volume) -> None:
     ball = user.show(scan)
     user.click(ball, MIDDLE)

@@ -218,7 +218,8 @@ class Requests(QObject):
     def undo(self) -> None:
         """Take back the last click, also one that is still being computed."""
         steps = [j for j in self.worker.jobs if j.kind in STEPS and not j.cancelled()]
-        if steps and steps[-1].kind == "click":
+        # A click that is done and not drawn yet is undone as one that is drawn: before later ones.
+        if steps and steps[-1].kind == "click" and not steps[-1].computed:
             steps[-1].cancel()
             if len(steps) == 1 and self.case is not None:
                 self.passing.take_back(self.case)

@@ -69,6 +69,7 @@ class Job(Generic[T]):
         self.kind = kind
         self.lasting = lasting
         self.settled = settled
+        self.computed = False  # the work is done, whether or not the main thread knows
         self.prompt: Any = None  # what a click asks for
         self.partly: Callable[[Any], None] | None = None  # hears of `tell`, on the main thread
         self._cancelled = threading.Event()
@@ -166,6 +167,7 @@ def _serve(queue: _Queue, channel: _Channel) -> None:
             queue.heard(+1)
             channel.send(("failed", job, error))
         else:
+            job.computed = True
             queue.heard(+1)
             channel.send(("done", job, result))
             del result
