@@ -50,6 +50,30 @@ def test_faults_come_back_and_the_next_job_runs(worker: Worker, qtbot: Any) -> N
     assert [str(fault) for fault in faults] == ["broken"]
 
 
+def test_what_is_handed_over_comes_after_the_latest_progress(
+    worker: Worker, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reports that follow too soon are dropped; the one before a long wait must not be."""
+    monkeypatch.setattr("napari_sightline.viewer.worker._BEAT", 600.0)
+    words: list[str] = []
+    worker.progressed.connect(lambda _, word: words.append(word))
+    go = threading.Event()
+
+    def work(job: Job[None]) -> None:
+        for k in range(20):
+            job.progress(k / 100, f"step {k}")
+        job.tell("part")
+        go.wait(60)
+
+    job = Job(work)
+    job.partly = words.append
+    worker.submit(job)
+    qtbot.waitUntil(lambda: "part" in words)
+    assert words == ["step 0", "step 19", "part"]
+    go.set()
+    qtbot.waitUntil(lambda: not worker.jobs)
+
+
 def test_progress_and_cancel(worker: Worker, qtbot: Any) -> None:
     shares: list[tuple[float, str]] = []
     worker.progressed.connect(lambda share, word: shares.append((share, word)))

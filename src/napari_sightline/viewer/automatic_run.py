@@ -87,7 +87,8 @@ class Messenger(QObject):
     told = Signal(object, object)
 
     def tell(self, job: Job[Any], what: Begun | Slab | str) -> None:
-        """Send, from the worker thread."""
+        """Send, from the worker thread, after the latest progress."""
+        job.catch_up()
         try:
             self.told.emit(job, what)
         except RuntimeError:  # Qt took the object away with the viewer

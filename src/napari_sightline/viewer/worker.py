@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import sys
 import threading
@@ -74,7 +75,8 @@ class Job(Generic[T]):
         self.partly: Callable[[Any], None] | None = None  # hears of `tell`, on the main thread
         self._cancelled = threading.Event()
         self._channel: _Channel | None = None
-        self._told = 0.0
+        self._told = -math.inf
+        self._untold: tuple[float, str] | None = None
 
     def cancel(self) -> None:
         """Ask the work to stop; a job that has not begun is still called, and may say so."""
@@ -86,17 +88,24 @@ class Job(Generic[T]):
 
     def progress(self, share: float, word: str) -> None:
         """Report progress, 0 .. 1 and a word, from the worker thread."""
-        now = time.monotonic()
-        if self._channel is not None and (now - self._told > _BEAT or share >= 1):
-            self._told = now
-            self._channel.send(("progress", self, (share, word)))
+        self._untold = share, word
+        if time.monotonic() - self._told > _BEAT or share >= 1:
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Report the latest progress from the worker thread, where it was too soon for a report."""
+        untold, self._untold = self._untold, None
+        if self._channel is not None and untold is not None:
+            self._told = time.monotonic()
+            self._channel.send(("progress", self, untold))
 
     def pause(self, seconds: float) -> bool:
         """Wait on the worker thread, or until the job is cancelled; whether it is."""
         return self._cancelled.wait(seconds)
 
     def tell(self, value: Any) -> None:
-        """Hand something over from the worker thread before the work is done."""
+        """Hand something over from the worker thread before the work is done, and how far it is."""
+        self.catch_up()
         if self._channel is not None:
             self._channel.send(("partly", self, value))
 
