@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 #: Milliseconds from a wish to its query: moves of the mouse that arrive together count as one.
 DEBOUNCE = 5
 #: Milliseconds between two sets of the heads' pictures: to draw one costs as much as half a map.
-_PICTURES = 120
+_PICTURES = 200
 #: Milliseconds between two looks at what the prompt panel did.
 _WATCH = 150
 #: The embedded model's name in the list of models.
