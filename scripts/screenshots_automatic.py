@@ -26,6 +26,8 @@ from napari_sightline.viewer.automatic_run import offer
 from napari_sightline.viewer.model_form import ModelForm
 
 MENU = "Organs, automatic (Swin-UNETR)"
+#: Slices of the phantom: one that is finished early, and one that shows most organs.
+LARYNX, PAROTIDS = 26, 42
 
 
 class Tissues(nn.Module):
@@ -78,6 +80,14 @@ def questions(reader: Reader, panel: Any, folder: Path) -> None:
     manager.close()
 
 
+def seen(control: Any, viewer: Any) -> bool:
+    """Whether an organ has appeared on the slice that is shown."""
+    if control.shown is None:
+        return False
+    (labels,) = control.shown.layers
+    return bool(labels.data[viewer.dims.current_step[0]].any())
+
+
 def tour(reader: Reader, chosen: argparse.Namespace) -> None:
     viewer, scan = reader.viewer, chosen.scan
     if chosen.model == "tissues-by-intensity":
@@ -91,12 +101,13 @@ def tour(reader: Reader, chosen: argparse.Namespace) -> None:
         viewer.open(scan, plugin="napari-sightline")
     panel.choose_model(chosen.model)
     reader.idle()
-    viewer.dims.set_current_step(0, viewer.dims.nsteps[0] * 2 // 3)
+    viewer.dims.set_current_step(0, viewer.dims.nsteps[0] // 4 if scan else LARYNX)
     QTest.mouseClick(panel.view.run, Qt.MouseButton.LeftButton)
-    robot.wait_until(lambda: control.shown is not None or control.running is None)
+    robot.wait_until(lambda: seen(control, viewer) or control.running is None)
     robot.live(0.3)
     reader.picture("automatic-running")
     reader.idle()
+    viewer.dims.set_current_step(0, viewer.dims.nsteps[0] // 2 if scan else PAROTIDS)
     _, table = viewer.window.add_plugin_dock_widget("napari-sightline", "Measures of labels")
     robot.live(1)
     robot.wait_until(lambda: not table.busy)
