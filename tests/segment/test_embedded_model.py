@@ -47,7 +47,8 @@ def test_a_real_case(model: Segmenter, shared_data: Path) -> None:
 def test_the_phantom(model: Segmenter) -> None:
     scan, truth, names = phantom()
     found = segment(scan, model, device="cpu", overlap=0.25)
-    assert found.notes == ()
+    # Nothing is odd about the scan; fragments may be.
+    assert all("were left out" in note for note in found.notes)
     assert set(found.names.items()) <= set(names.items())
     organs = [v for v in found.names if (found.labels == v).any()]
     assert len(organs) >= 4
