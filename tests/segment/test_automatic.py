@@ -629,9 +629,8 @@ class TestBadInput:
         with pytest.raises(BadInput, match="another grid"):
             run([scan((12, 12, 12)), scan((12, 12, 13))], model(inputs=2))
 
-    def test_a_device_that_is_not_there(self) -> None:
-        if torch.cuda.is_available():
-            pytest.skip("there is one")
+    def test_a_device_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
         with pytest.raises(BadInput, match="'cuda' is not on this machine"):
             run(scan((12, 12, 12)), model(), device="cuda")
 

@@ -35,6 +35,8 @@ def test_clicks_are_timed_from_press_to_picture(
     panel = result["panel"]
     assert panel["clicks"] == 6 and panel["shape"] == [48, 48, 48]
     assert 0 < panel["click_p50_ms"] <= panel["click_p95_ms"]
+    # A small scan is answered from small regions alone.
+    assert panel["usual_clicks"] == 6 and panel["usual_p50_ms"] == panel["click_p50_ms"]
     assert 0 < panel["blocked_p99_ms"] <= panel["blocked_max_ms"]
     assert panel["beyond_mb"] > 0
     assert len(told) == 7

@@ -109,6 +109,22 @@ def test_undo_takes_back_a_click_that_is_computed_and_not_drawn_yet(
     assert len(user.case.points.data) == 3
 
 
+def test_the_panel_waits_a_moment_before_it_says_that_the_model_works(
+    user: User, scan: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most clicks are done then, and painting it would take the processor from them."""
+    ball = user.show(scan)
+    user.wait()
+    monkeypatch.setattr("napari_sightline.viewer.prompts._PATIENCE", 2_000)
+    with user.slow_model():
+        user.click(ball, MIDDLE, wait=False)
+        assert len(user.case.points.data) == 1  # the click itself is seen at once
+        assert "Working" not in user.panel.view.advice.text()
+        user.qtbot.waitUntil(lambda: "Working" in user.panel.view.advice.text())
+    user.wait()
+    assert "Working" not in user.panel.view.advice.text()
+
+
 def test_undo_takes_back_a_click_that_is_still_computed(user: User, scan: Volume) -> None:
     ball = user.show(scan)
     user.click(ball, MIDDLE)

@@ -84,6 +84,10 @@ class Runner:
         self.footing, self.precision = Footing(device, device, batch or 1), precision
         self.sizing, self.note = batch is None, note
         self.mirror = self.spec.mirror
+        first = 1 if self.spec.overlapping else 0
+        partners = partners_of(self.spec.labels)
+        #: Channel by channel: what it is called in a mirrored body.
+        self._sides = [partners.get(k + first, k + first) - first for k in range(self.spec.outputs)]
         self.tap: WindowTap | None = None
         #: Gives a tap the places of windows by their starts.
         self.places: Callable[[list[tuple[int, int, int]]], list[object]] | None = None
@@ -179,11 +183,7 @@ class Runner:
         """Logits of the mirrored windows, mirrored back."""
         axis = 2 + self.spec.sides
         logits = self._forward(batch.flip(axis), self.precision).flip(axis)
-        first = 1 if self.spec.overlapping else 0
-        order = list(range(self.spec.outputs))
-        for value, partner in partners_of(self.spec.labels).items():
-            order[value - first] = partner - first
-        return logits[:, order]
+        return logits[:, self._sides]
 
     def _forward(self, batch: Tensor, precision: str) -> Tensor:
         device = self.footing.device
