@@ -353,6 +353,9 @@ def train_automatic(
         typer.Option(help="Peak learning rate; 8e-4, and 1e-4 where there is a --warm-start."),
     ] = None,
     precision: Annotated[str, typer.Option(help="bf16 or fp32.")] = "bf16",
+    optimiser: Annotated[
+        str, typer.Option(help="adamw or muon, which learns faster and needs PyTorch 2.9.")
+    ] = "adamw",
     roi: Annotated[
         int | None, typer.Option(help="Side of a crop and of the model's window, voxels.")
     ] = None,
@@ -383,6 +386,7 @@ def train_automatic(
         seed=seed,
         rate=rate if rate is not None else 8e-4 if warm_start is None else 1e-4,
         precision=precision,
+        optimiser=optimiser,
         roi=(roi, roi, roi) if roi else None,
         mirror=mirror,
     )

@@ -19,7 +19,7 @@ from model_making import swin
 from viewer_making import User, ball_scan
 
 from napari_sightline.models import load_model
-from napari_sightline.viewer import controller
+from napari_sightline.viewer import controller, garbage
 from napari_sightline.volume import Volume
 
 
@@ -36,6 +36,13 @@ def loaded_model() -> None:
     # Every viewer's end looks for garbage: not among torch's and napari's own objects each time.
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def garbage_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `loaded_model` set aside stays so; `test_garbage.py` has the real functions."""
+    for name in ("begin", "end", "settle", "thaw"):
+        monkeypatch.setattr(garbage, name, lambda: None)
 
 
 @pytest.fixture

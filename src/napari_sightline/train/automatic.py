@@ -98,6 +98,7 @@ def train(
     seed: int = 0,
     rate: float = 8e-4,
     precision: str = "bf16",
+    optimiser: str = "adamw",
     roi: tuple[int, int, int] | None = None,
     mirror: bool | None = None,
 ) -> None:
@@ -128,6 +129,8 @@ def train(
         Peak learning rate; a tenth of the default suits fine-tuning.
     precision : str
         ``"bf16"`` (mixed, guarded against NaN) or ``"fp32"``.
+    optimiser : str
+        ``"adamw"`` or ``"muon"``, see `napari_sightline.train.optimiser.optimiser_of`.
     roi : tuple of 3 int, optional
         Voxels of a crop, and of the model's window, instead of the model's own.
     mirror : bool, optional
@@ -150,6 +153,7 @@ def train(
         seed=seed,
         rate=rate,
         precision=precision,
+        optimiser=optimiser,
         data=data,
         images=images,
         labels=labels,

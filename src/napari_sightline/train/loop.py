@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from napari_sightline.errors import BadInput
+from napari_sightline.train.optimiser import OPTIMISERS, optimiser_of
 from napari_sightline.train.parallel import agree, average_gradients
 from napari_sightline.train.state import State
 
@@ -48,6 +49,8 @@ class RunOptions:
         Peak learning rate.
     precision : str
         ``"bf16"`` (mixed, guarded against NaN) or ``"fp32"``.
+    optimiser : str
+        One of `napari_sightline.train.optimiser.OPTIMISERS`.
     """
 
     minutes: float
@@ -57,10 +60,17 @@ class RunOptions:
     seed: int = 0
     rate: float = 6e-4
     precision: str = "bf16"
+    optimiser: str = "adamw"
 
     def __post_init__(self) -> None:
         if self.precision not in ("bf16", "fp32"):
             raise BadInput(f"The precision {self.precision!r} is not known; choose bf16 or fp32.")
+        if self.optimiser not in OPTIMISERS:
+            raise BadInput(
+                f"The optimiser {self.optimiser!r} is not known; choose {' or '.join(OPTIMISERS)}."
+            )
+        if self.optimiser == "muon" and not hasattr(torch.optim, "Muon"):
+            raise BadInput("The optimiser muon needs PyTorch 2.9 or newer; choose adamw.")
         if not self.minutes > 0:
             raise BadInput(f"A training of {self.minutes} minutes cannot run; give more than 0.")
         if not self.rate > 0:
@@ -94,12 +104,8 @@ class Trainer(ABC):
     def __init__(self, rank: int, options: RunOptions, model: nn.Module) -> None:
         self.rank, self.options = rank, options
         model = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        optimiser = torch.optim.AdamW(
-            model.parameters(), lr=options.rate, weight_decay=0.02, betas=(0.9, 0.98), fused=True
-        )
-        # From the start: all processes add up gradients of all weights, used in a step or not.
-        for weight in model.parameters():
-            weight.grad = torch.zeros_like(weight)
+        # All weights get gradients from the start: all processes add up as many of them.
+        optimiser = optimiser_of(model, options.optimiser, options.rate)
         average = {k: v.detach().clone() for k, v in model.state_dict().items()}
         self.state = State(model, average, optimiser)
         self.checkpoint = options.out.with_suffix(".ckpt")

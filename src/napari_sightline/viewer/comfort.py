@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from weakref import WeakMethod
+from weakref import WeakMethod, ref
 
 import numpy as np
 from qtpy.QtCore import QObject
@@ -28,7 +28,7 @@ class Comfort(QObject):
     def __init__(self, viewer: Viewer, tab: LookTab, controller: Controller) -> None:
         super().__init__(controller)
         self._viewer, self._tab, self._control = bare(viewer), tab, controller
-        self._image: Any = None
+        self._watched: Any = None  # weakly: a scan that is removed must not stay in memory
         self._prompt = -1
         self.window = ""  # in which a CT is shown at first
         self._wheel = _Wheel(self._on_wheel)
@@ -128,13 +128,18 @@ class Comfort(QObject):
             case.labels.opacity = float(np.clip(case.labels.opacity + step, 0.0, 1.0))
             self._tab.show_opacity(case.labels.opacity)
 
+    @property
+    def _image(self) -> Any:
+        return None if self._watched is None else self._watched()
+
     def _watch(self, image: Any) -> None:
         """Follow the grey levels of the scan, whoever changes them."""
-        if image is self._image:
+        before = self._image
+        if image is before:
             return
-        if self._image is not None:
-            self._image.events.contrast_limits.disconnect(self._on_levels)
-        self._image = image
+        if before is not None:
+            before.events.contrast_limits.disconnect(self._on_levels)
+        self._watched = None if image is None else ref(image)
         if image is not None:
             if self.window and windows.is_ct(image):
                 windows.show(image, self.window)
@@ -142,8 +147,9 @@ class Comfort(QObject):
             self._on_levels()
 
     def _on_levels(self, _: Any = None) -> None:
-        if self._image is not None and not self._image.rgb:
-            self._tab.show_window(windows.shown(self._image))
+        image = self._image
+        if image is not None and not image.rgb:
+            self._tab.show_window(windows.shown(image))
 
     # ---- places
 

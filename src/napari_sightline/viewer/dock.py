@@ -9,8 +9,10 @@ from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtGui import QHideEvent, QResizeEvent, QShowEvent
 from qtpy.QtWidgets import QWidget
 
+from napari_sightline.viewer import garbage
 from napari_sightline.viewer.bridge import bare
 from napari_sightline.viewer.docking import heights, home, make_room, name, too_high
+from napari_sightline.viewer.pace import Pace
 
 #: Pixels of height below which a panel looks for more room.
 LOW = 300
@@ -44,6 +46,7 @@ class DockPanel(QWidget):
         self._opened, self._squeezed = self._timer(self._take_place), self._timer(self._give_way)
         self._before = heights()  # napari makes its window higher before a new panel is shown
         self._placed = False
+        self._pace: Pace | None = None
 
     def _timer(self, act: Callable[[], None]) -> QTimer:
         made = QTimer(self)
@@ -67,6 +70,9 @@ class DockPanel(QWidget):
         """Layers were added, removed, moved or renamed."""
         self._settled.start()
 
+    def _on_removed(self, _: Any = None) -> None:
+        garbage.thaw()  # a scan may have gone
+
     def _on_settled(self) -> None:
         """They are done."""
 
@@ -77,8 +83,10 @@ class DockPanel(QWidget):
         if self._awake:
             return
         self._awake = True
+        garbage.begin()
         for event in self._layer_events():
             event.connect(self._on_layers)
+        self._viewer.layers.events.removed.connect(self._on_removed)
         self._listen()
         self._on_layers()
 
@@ -89,6 +97,11 @@ class DockPanel(QWidget):
         self._awake = False
         for event in self._layer_events():
             event.disconnect(self._on_layers)
+        self._viewer.layers.events.removed.disconnect(self._on_removed)
+        garbage.end()
+        if self._pace is not None:
+            self._pace.end()
+            self._pace = None
         self._settled.stop()
         self._ignore()
 
@@ -108,6 +121,8 @@ class DockPanel(QWidget):
         self._docked = True
         self.wake()
         _, main = home(self)
+        if main is not None and self._pace is None:
+            self._pace = Pace(self._viewer, main, self)
         if main is not None and not self._placed:
             self._placed = True
             self._before.setdefault(main, main.height())

@@ -26,6 +26,8 @@ from qtpy.QtCore import (  # type: ignore[attr-defined]
     Signal,
 )
 
+from napari_sightline.viewer import garbage
+
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 #: Seconds that the interpreter waits at its end for work that still runs.
@@ -216,6 +218,7 @@ class Worker(QObject):
         self._queue: _Queue | None = None
         self._channel: _Channel | None = None
         self._jobs: list[Job[Any]] = []
+        self._loaded = False
 
     @property
     def jobs(self) -> tuple[Job[Any], ...]:
@@ -277,6 +280,9 @@ class Worker(QObject):
             if queue is not None:
                 queue.heard(-1)
             self.changed.emit()
+        if not self._jobs and not self._loaded:
+            self._loaded = True
+            garbage.settle()  # the first jobs load what takes long
 
 
 @atexit.register
