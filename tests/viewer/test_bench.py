@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -10,7 +14,7 @@ import pytest
 from viewer_making import ball_scan
 
 from napari_sightline.errors import BadInput
-from napari_sightline.viewer.bench import Heartbeat, bench_panel, summary
+from napari_sightline.viewer.bench import _SLEEPER, Heartbeat, bench_panel, machine_held_up, summary
 from napari_sightline.viewer.robot import live
 
 
@@ -38,19 +42,34 @@ def test_clicks_are_timed_from_press_to_picture(
     # A small scan is answered from small regions alone.
     assert panel["usual_clicks"] == 6 and panel["usual_p50_ms"] == panel["click_p50_ms"]
     assert 0 < panel["blocked_p99_ms"] <= panel["blocked_max_ms"]
-    assert panel["beyond_mb"] > 0
+    assert panel["beyond_mb"] > 0 and panel["machine_max_ms"] >= 0
     assert len(told) == 7
     assert f"{panel['click_p50_ms']:.0f} ms from press to picture" in summary(result)
 
 
 def test_the_heart_feels_a_blocked_window(qapp: object) -> None:
-    import time
-
     with Heartbeat() as heart:
         live(0.05)
         time.sleep(0.12)
         live(0.05)
     assert max(heart.gaps) > 100
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot stop a process")
+def test_a_machine_that_stands_still_is_told_from_the_window() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _SLEEPER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as sleeper:
+        time.sleep(0.5)
+        sleeper.send_signal(signal.SIGSTOP)
+        time.sleep(0.4)
+        sleeper.send_signal(signal.SIGCONT)
+        time.sleep(0.1)
+        said, _ = sleeper.communicate()
+    assert float(said) > 300
+    with machine_held_up() as held:
+        assert held == []
+    assert len(held) == 1
 
 
 def test_nothing_to_measure(ball: tuple[Path, Path]) -> None:

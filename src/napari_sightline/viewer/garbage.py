@@ -29,6 +29,7 @@ class _Garbage:
         """Keep searches short from now on; each call wants one of `end`."""
         self._users += 1
         if self._users == 1:
+            self._whole = time.monotonic()
             gc.callbacks.append(self._searched)
 
     def end(self) -> None:

@@ -1,8 +1,7 @@
-"""Parts of napari's window that need not be painted at every step. Main thread only.
+"""When parts of napari's window are painted while a panel is open. Main thread only.
 
-Qt paints what changed, and composes the whole window, before it listens to the mouse again. While
-slices run by, the list of layers gets new thumbnails at each, and the status bar new words at each
-move of the mouse: a third of the time that a window without a GPU takes for them.
+Before Qt listens to the mouse again it paints what changed and composes the whole window, which
+takes 10 ms and more without a GPU.
 """
 
 from __future__ import annotations
@@ -11,28 +10,38 @@ from typing import Any
 from weakref import ref
 
 from qtpy.QtCore import QEvent, QObject, QTimer
+from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QAbstractItemView, QMainWindow, QWidget
 
 from napari_sightline.viewer.bridge import bare
 
-#: Milliseconds between two paintings.
+#: Milliseconds between two paintings of what nobody looks at while slices or the mouse move.
 _PAUSE = 120
 
 
-class _Rest(QObject):
-    """Holds back the painting of a widget for a moment after something changed in it."""
+class Rest(QObject):
+    """Holds back the painting of a widget for a moment after something changed.
 
-    def __init__(self, widget: QWidget, parent: QObject) -> None:
+    Parameters
+    ----------
+    widget : QWidget
+        With all that is in it.
+    pause : int
+        Milliseconds; 0 is until the window has listened to what happened meanwhile.
+    parent : QObject
+        Owner.
+    """
+
+    def __init__(self, widget: QWidget, pause: int, parent: QObject) -> None:
         super().__init__(parent)
         self._widget = ref(widget)
         self._owed = False  # the painting that follows a pause: it must come before the next one
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
-        self._timer.setInterval(_PAUSE)
+        self._timer.setInterval(pause)
         self._timer.timeout.connect(self.end)
-        canvas = widget.viewport() if isinstance(widget, QAbstractItemView) else widget
-        if canvas is not None:
-            canvas.installEventFilter(self)
+        for painted in (widget, *_canvases(widget)):
+            painted.installEventFilter(self)
 
     def begin(self, _: Any = None) -> None:
         """Paint no more until the pause is over; a pause that runs is not made longer."""
@@ -46,8 +55,7 @@ class _Rest(QObject):
         self._timer.stop()
         widget = self._widget()
         if widget is not None and not widget.updatesEnabled():
-            # One that cannot be seen is not painted.
-            self._owed = widget.isVisible()
+            self._owed = widget.isVisible()  # one that cannot be seen is not painted
             widget.setUpdatesEnabled(True)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
@@ -58,12 +66,17 @@ class _Rest(QObject):
 
 
 class Pace(QObject):
-    """Lets napari's list of layers and status bar be painted a few times a second only.
+    """Keeps a window awake while slices and the mouse move, until `end`.
+
+    The status bar, into which napari writes at every move of the mouse, and the list of layers,
+    whose thumbnails change with every slice, are painted some eight times a second. The canvas is
+    painted in another turn of Qt's loop than that in which slices were made or a button of the
+    mouse went down: each takes as long as the painting.
 
     Parameters
     ----------
     viewer : napari.viewer.Viewer
-        Whose slices and status are followed until `end`.
+        Whose slices and status are followed.
     main : QMainWindow
         Its window.
     parent : QObject
@@ -73,28 +86,45 @@ class Pace(QObject):
     def __init__(self, viewer: Any, main: QMainWindow, parent: QObject) -> None:
         super().__init__(parent)
         viewer = bare(viewer)
-        self._rests: list[tuple[Any, _Rest]] = []
-        lists = [w for w in main.findChildren(QAbstractItemView) if _lists_layers(w)]
-        # The dims' event also stands for jumps that are no steps of a slider.
-        for event, widgets in (
-            (viewer.dims.events.point, lists),
-            (viewer.events.status, [main.statusBar()]),
-        ):
-            for widget in widgets:
-                if widget is not None:
-                    rest = _Rest(widget, self)
-                    event.connect(rest.begin)
-                    self._rests.append((event, rest))
+        slices, status = viewer.dims.events.point, viewer.events.status
+        self._rests = [(slices, Rest(one, _PAUSE, self)) for one in _lists(main)]
+        bar, middle = main.statusBar(), main.centralWidget()
+        if bar is not None:
+            self._rests.append((status, Rest(bar, _PAUSE, self)))
+        self._middle = None if middle is None else Rest(middle, 0, self)
+        if middle is not None and self._middle is not None:
+            self._rests.append((slices, self._middle))
+            for canvas in _canvases(middle):
+                canvas.installEventFilter(self)
+        for event, rest in self._rests:
+            # First: what was asked to be painted before is painted all the same.
+            event.connect(rest.begin, position="first")
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """See a button go down before vispy does, which then looks for what lies below it."""
+        pressed = event is not None and event.type() == QEvent.Type.MouseButtonPress
+        if pressed and self._middle is not None:
+            self._middle.begin()
+        return False
 
     def end(self) -> None:
-        """Follow no more; everything is painted at once again."""
+        """Paint at once again."""
         for event, rest in self._rests:
             event.disconnect(rest.begin)
             rest.end()
-        self._rests = []
+        self._middle = None
         self.deleteLater()
 
 
-def _lists_layers(widget: QWidget) -> bool:
-    """Whether a widget is napari's list of layers, which has no public name."""
-    return type(widget).__name__ == "QtLayerList"
+def _canvases(widget: QWidget) -> list[QWidget]:
+    """Find what Qt paints of a widget that covers itself with others."""
+    inner: list[QWidget] = list(widget.findChildren(QOpenGLWidget))
+    if isinstance(widget, QAbstractItemView) and (viewport := widget.viewport()) is not None:
+        inner.append(viewport)
+    return inner
+
+
+def _lists(main: QMainWindow) -> list[QAbstractItemView]:
+    """Find napari's list of layers, which has no public name."""
+    views = main.findChildren(QAbstractItemView)
+    return [view for view in views if type(view).__name__ == "QtLayerList"]

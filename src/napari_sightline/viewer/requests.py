@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
+from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
 from napari_sightline.errors import BadInput
 from napari_sightline.io import save
@@ -77,6 +77,10 @@ class Requests(QObject):
         self.passing = Passing(self._viewer)
         self.journals = True  # whether sessions are kept against a crash
         self.precision = "auto"
+        # In a turn of its own: letting a button go may share one with a painting.
+        self._drawing = QTimer(self)
+        self._drawing.setSingleShot(True)
+        self._drawing.timeout.connect(self.draw_prompts)
 
     @abstractmethod
     def _case_of(self, image: Any) -> Case:
@@ -147,7 +151,7 @@ class Requests(QObject):
         self._give(case, point)
 
     def prompt(self, prompt: Prompt) -> None:
-        """Give a prompt in voxels of the volume; it is drawn at once and computed in its turn."""
+        """Give a prompt in voxels of the volume; it is drawn before it is computed."""
         if self.case is not None and self.case.image is not None:
             self._give(self._case_of(self.case.image), prompt)
 
@@ -169,7 +173,7 @@ class Requests(QObject):
         job = self._submit("click", case, partial(case.do, add))
         job.prompt, job.partly = prompt, partial(self._on_glimpse, case)
         draw.to_front(self._viewer, case)
-        self.draw_prompts()
+        self._drawing.start()
         self.changed.emit()
 
     def replace(self, index: int, prompt: Prompt) -> None:
