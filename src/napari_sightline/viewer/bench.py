@@ -157,8 +157,8 @@ def bench_panel(
         "blocked_max_ms", "machine_max_ms", "blocked_p99_ms", "own_p50_ms", "own_block_max_ms",
         "clicks", "shape", "scan_mb", "beyond_mb"}, "machine", "version", "threads"}``.
         ``click`` is until a mask is seen, ``usual`` the same of those clicks alone that were
-        answered from a region of at most 96 x 96 x 96 voxels (a larger organ is looked at in a larger one), ``final`` until the model
-        has looked again, wider or closer, where it does.
+        answered from a region of at most 96 x 96 x 96 voxels (a larger organ is looked at in a
+        larger one), ``final`` until the model has looked again, wider or closer, where it does.
         ``blocked_max_ms`` is the longest time in which the window could not react, and
         ``machine_max_ms`` the longest in which another program that only sleeps was not woken;
         ``own_block_max_ms`` the most processor time that the main thread used at a stretch, which
