@@ -41,7 +41,7 @@ def loaded_model() -> None:
 @pytest.fixture(autouse=True)
 def garbage_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """What `loaded_model` set aside stays so; `test_garbage.py` has the real functions."""
-    for name in ("begin", "end", "settle", "thaw"):
+    for name in ("begin", "end", "settle", "thaw", "search"):
         monkeypatch.setattr(garbage, name, lambda: None)
 
 

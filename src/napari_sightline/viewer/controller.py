@@ -16,7 +16,6 @@ from qtpy.QtCore import QObject, QTimer
 
 from napari_sightline.errors import BadInput, Cancelled, SightlineError
 from napari_sightline.segment.interactive import Glimpse, Session
-from napari_sightline.viewer import garbage
 from napari_sightline.viewer import layers as draw
 from napari_sightline.viewer.bridge import bare, frame, source
 from napari_sightline.viewer.case import Act, Case, cases
@@ -93,7 +92,6 @@ class Controller(Requests):
         Steps such as a stroke of the brush stay, and clicks that were made before one.
         """
         case, self.case = self.case, None
-        garbage.thaw()
         if case is not None:
             self.passing.take_back(case)
         self._give_back()

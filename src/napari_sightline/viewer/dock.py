@@ -16,6 +16,8 @@ from napari_sightline.viewer.pace import Pace
 
 #: Pixels of height below which a panel looks for more room.
 LOW = 300
+#: Bytes of a layer that is looked for at once when it is removed, and milliseconds until then.
+_LARGE, _LET_GO = 2**24, 200
 
 
 class DockPanel(QWidget):
@@ -42,6 +44,7 @@ class DockPanel(QWidget):
         self._awake = self._docked = False
         # Layers come and go in groups (a sample, a viewer that closes): look once they are done.
         self._settled = self._timer(self._on_settled)
+        self._settled.timeout.connect(self._look_for_garbage)
         # Qt lays docks out after they are shown: look for a place once they have theirs.
         self._opened, self._squeezed = self._timer(self._take_place), self._timer(self._give_way)
         self._before = heights()  # napari makes its window higher before a new panel is shown
@@ -70,8 +73,13 @@ class DockPanel(QWidget):
         """Layers were added, removed, moved or renamed."""
         self._settled.start()
 
-    def _on_removed(self, _: Any = None) -> None:
-        garbage.thaw()  # a scan may have gone
+    def _on_removed(self, event: Any) -> None:
+        if getattr(event.value.data, "nbytes", _LARGE) >= _LARGE:
+            garbage.thaw()
+
+    def _look_for_garbage(self) -> None:
+        # Once everybody who listens has let go of the layer.
+        QTimer.singleShot(_LET_GO, garbage.search)
 
     def _on_settled(self) -> None:
         """They are done."""
