@@ -450,6 +450,31 @@ def test_what_was_done_by_hand_outlives_a_change_of_image(
     assert not any("failed" in sentence or "locked" in sentence for sentence in told())
 
 
+def test_what_was_done_by_hand_outlives_the_panel(user: User, scan: Volume, told: Told) -> None:
+    ball = user.show(scan)
+    user.click(ball, MIDDLE)
+    case, labels = user.case, user.case.labels
+    with user.slow_model():
+        user.click(ball, (24, 24, 3), wait=False)
+        labels.paint((2, 2, 2), 9)
+        user.panel.controller.accept("ball")
+        user.click(ball, (20, 3, 24), wait=False)  # nothing by hand comes after it
+        window = user.viewer.window
+        window.remove_dock_widget(user.panel.parent())
+        assert not user.panel.controller.busy
+        _, again = window.add_plugin_dock_widget("napari-sightline", "Segment with prompts")
+        user.panel = again
+    user.wait()
+    assert user.case is case
+    first = case.session.objects[0]
+    assert first.accepted and first.name == "ball" and len(first.prompts) == 2
+    assert case.session.label_image()[2, 2, 2] == 9 and not case.session.current.prompts
+    assert np.array_equal(user.case.labels.data, case.session.label_image())
+    assert [row.name for row in case.state.rows if row.accepted] == ["ball", "label 9"]
+    assert not any("failed" in sentence for sentence in told())
+    user.panel.shut()
+
+
 def test_masks_are_seen_above_images_opened_later(user: User, scan: Volume) -> None:
     ball = user.show(scan)
     user.viewer.add_image(ball_scan(), name="later")

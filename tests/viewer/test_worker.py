@@ -114,6 +114,29 @@ def test_nothing_is_heard_after_stop(worker: Worker, qtbot: Any) -> None:
     qtbot.waitUntil(lambda: heard == [3])
 
 
+def test_what_lasts_is_done_in_order_and_before_a_new_workers_first_job(
+    worker: Worker, qapp: Any, qtbot: Any
+) -> None:
+    go, done, heard = threading.Event(), list[str](), list[Any]()
+
+    def first(job: Job[None]) -> None:
+        go.wait(30)
+        done.append("cancelled" if job.cancelled() else "first")
+
+    worker.submit(Job(first, heard.append, lasting=True))
+    worker.submit(Job(lambda _: done.append("dropped"), heard.append))
+    worker.submit(Job(lambda _: done.append("second"), heard.append, lasting=True))
+    worker.stop()
+    later = Worker()
+    later.submit(Job(lambda _: done.append("later"), heard.append))
+    qtbot.wait(50)
+    assert done == []
+    go.set()
+    qtbot.waitUntil(lambda: len(heard) == 1)
+    later.stop()
+    assert done == ["first", "second", "later"]
+
+
 def test_a_program_that_ends_waits_for_what_lasts_and_for_nothing_else() -> None:
     code = (
         "from qtpy.QtCore import QCoreApplication\n"

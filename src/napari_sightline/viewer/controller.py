@@ -290,9 +290,14 @@ class Controller(Requests):
             draw.follow_image(self.case)
 
     def close(self) -> None:
-        """Stop; labels stay in the viewer, clicks leave it."""
+        """Stop; labels stay in the viewer, clicks leave it.
+
+        Steps that were asked for, such as a stroke of the brush, are still done.
+        """
         case = self.case
         self._leave()
+        for job in self.worker.jobs:
+            job.lasting |= job.kind in ("click", *STAYS) and not job.cancelled()
         self.worker.stop()
         if case is not None:
             _sweep(self._viewer, case)

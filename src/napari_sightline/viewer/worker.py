@@ -15,7 +15,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from qtpy.QtCore import (  # type: ignore[attr-defined]
@@ -114,6 +114,10 @@ class Job(Generic[T]):
     def forget(self) -> None:
         """Cancel, and let go of everyone who wanted to hear of it."""
         self.cancel()
+        self.hush()
+
+    def hush(self) -> None:
+        """Let go of everyone who wanted to hear of it; the work goes on."""
         self.done = self.failed = self.partly = None
 
 
@@ -166,8 +170,14 @@ class _Queue:
 _running: weakref.WeakKeyDictionary[threading.Thread, _Queue] = weakref.WeakKeyDictionary()
 
 
-def _serve(queue: _Queue, channel: _Channel) -> None:
-    """Life of a worker thread: it knows its queue and its channel, and nobody else."""
+def _serve(queue: _Queue, channel: _Channel, before: Sequence[threading.Thread]) -> None:
+    """Life of a worker thread: it knows its queue and its channel, and nobody else.
+
+    It begins once the threads of stopped workers have done what lasts.
+    """
+    for thread in before:
+        thread.join()
+    del before
     _stand_back()
     while (job := queue.take()) is not None:
         channel.send(("started", job, None))
@@ -230,8 +240,12 @@ class Worker(QObject):
         if self._queue is None:
             self._queue, self._channel = _Queue(), _Channel()
             self._channel.report.connect(self._hear)
+            before = [thread for thread, queue in list(_running.items()) if queue.closed]
             thread = threading.Thread(
-                target=_serve, args=(self._queue, self._channel), name="sightline", daemon=True
+                target=_serve,
+                args=(self._queue, self._channel, before),
+                name="sightline",
+                daemon=True,
             )
             _running[thread] = self._queue
             self.destroyed.connect(self._queue.close)
@@ -245,12 +259,15 @@ class Worker(QObject):
         return job
 
     def stop(self) -> None:
-        """Drop what waits, cancel what runs, report nothing any more; `submit` begins anew."""
+        """Drop what waits, cancel what runs, report nothing any more; `submit` begins anew.
+
+        Lasting jobs are still done, in order, before any worker that begins later does its first.
+        """
         if self._queue is None:
             return
         self._queue.close()
         for job in self._jobs:
-            job.forget()
+            (job.hush if job.lasting else job.forget)()
         self._jobs = []
         self._queue = self._channel = None
         self.changed.emit()
