@@ -275,6 +275,7 @@ class TestRun:
         base = write_segmenter(tmp_path / "base.safetensors", small(3).eval(), SPEC)
         out = tmp_path / "tuned.safetensors"
         common = {"images": pairs[0], "labels": pairs[1], "workers": 1, "precision": "fp32"}
+        common["optimiser"] = "muon" if hasattr(torch.optim, "Muon") else "adamw"
         train_automatic(out, 0.05, warm_start=base, **common)  # type: ignore[arg-type]
         log = out.with_suffix(".log.jsonl")
         rows = [json.loads(line) for line in log.read_text().splitlines()]
@@ -313,6 +314,7 @@ class TestRun:
         [
             ({"minutes": 0}, "more than 0"),
             ({"precision": "fp8"}, "choose bf16 or fp32"),
+            ({"optimiser": "sgd"}, "choose adamw or muon"),
             ({"out": Path("w.pt")}, "must end in .safetensors"),
             ({"data": None}, "either --data, or"),
             ({"images": Path()}, "either --data, or"),
