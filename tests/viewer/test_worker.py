@@ -137,6 +137,19 @@ def test_what_lasts_is_done_in_order_and_before_a_new_workers_first_job(
     assert done == ["first", "second", "later"]
 
 
+def test_a_new_worker_does_not_wait_for_what_was_only_cancelled(
+    worker: Worker, qapp: Any, qtbot: Any
+) -> None:
+    go, heard = threading.Event(), list[int]()
+    worker.submit(Job(lambda _: go.wait(60)))
+    worker.stop()
+    later = Worker()
+    later.submit(Job(lambda _: 1, heard.append))
+    qtbot.waitUntil(lambda: heard == [1])
+    go.set()
+    later.stop()
+
+
 def test_a_program_that_ends_waits_for_what_lasts_and_for_nothing_else() -> None:
     code = (
         "from qtpy.QtCore import QCoreApplication\n"

@@ -151,7 +151,7 @@ class Requests(QObject):
         self._give(case, point)
 
     def prompt(self, prompt: Prompt) -> None:
-        """Give a prompt in voxels of the volume; it is drawn before it is computed."""
+        """Give a prompt in voxels of the volume; it is drawn in the next turn of Qt's loop."""
         if self.case is not None and self.case.image is not None:
             self._give(self._case_of(self.case.image), prompt)
 

@@ -158,6 +158,13 @@ class _Queue:
             self.unheard += change
             self.ready.notify()
 
+    @property
+    def lasts(self) -> bool:
+        """Whether it was closed, and something that is still done is not done yet."""
+        with self.ready:
+            running = self.running is not None and self.running.lasting
+            return self.closed and (running or bool(self.jobs))
+
     def close(self) -> None:
         with self.ready:
             self.closed = True
@@ -240,7 +247,7 @@ class Worker(QObject):
         if self._queue is None:
             self._queue, self._channel = _Queue(), _Channel()
             self._channel.report.connect(self._hear)
-            before = [thread for thread, queue in list(_running.items()) if queue.closed]
+            before = [thread for thread, queue in list(_running.items()) if queue.lasts]
             thread = threading.Thread(
                 target=_serve,
                 args=(self._queue, self._channel, before),
