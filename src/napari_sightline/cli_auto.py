@@ -45,6 +45,13 @@ Mirror = Annotated[
         show_default=False,
     ),
 ]
+KeepBlank = Annotated[
+    bool,
+    typer.Option(
+        "--keep-blank",
+        help="Keep labels where the scan was never reconstructed, which the model would leave out.",
+    ),
+]
 EMBEDDED = "swin-unetr-headneck-ct"
 
 
@@ -75,6 +82,7 @@ def auto(
     largest: Largest = False,
     fragments: Fragments = None,
     mirror: Mirror = None,
+    keep_blank: KeepBlank = False,
     holes: Annotated[bool, typer.Option("--holes", help="Fill holes in every structure.")] = False,
     smooth: Annotated[
         float, typer.Option(help="Even out surfaces with a Gaussian of so many millimetres.")
@@ -129,6 +137,7 @@ def auto(
         uncertainty,
         fragments,
         mirror,
+        keep_blank,
     )
     check_target(json)
     if more and _is_batch(image, out):
@@ -264,6 +273,7 @@ def evaluate_automatic(
     largest: Largest = False,
     fragments: Fragments = None,
     mirror: Mirror = None,
+    keep_blank: KeepBlank = False,
     holes: Annotated[bool, typer.Option("--holes", help="Fill holes in every structure.")] = False,
     details: Annotated[
         bool, typer.Option("--details", help="Scores of each case in the JSON.")
@@ -273,7 +283,7 @@ def evaluate_automatic(
     json: Json = None,
 ) -> None:
     """Segment cases with an automatic model: Dice and surface Dice, with intervals."""
-    from napari_sightline.evaluate.automatic import evaluate, method_of, table_of
+    from napari_sightline.evaluate.automatic import doubts, evaluate, method_of, table_of
     from napari_sightline.evaluate.cases import read_cases
     from napari_sightline.evaluate.console import progress, show
     from napari_sightline.io.targets import check_target, write_json
@@ -283,7 +293,9 @@ def evaluate_automatic(
     check_target(json)
     found = read_cases(cases)
     finish = Finish(largest, holes)
-    method = method_of(load_segmenter(model), device, precision, finish, fragments, mirror)
+    method = method_of(
+        load_segmenter(model), device, precision, finish, fragments, mirror, keep_blank
+    )
     with progress("evaluating") as tell:
         result = evaluate(
             found,
@@ -293,6 +305,8 @@ def evaluate_automatic(
         )
     result["model"] = model
     show(table_of(result))
+    for sentence in doubts(result):
+        print(sentence)
     seconds = result["seconds"]
     print(f"{seconds['p50']:.1f} s a scan; {result['machine']}, version {result['version']}")
     if json is not None:
@@ -371,7 +385,7 @@ def train_automatic(
 ) -> None:
     """Train the embedded automatic model, or fine-tune a Swin-UNETR on your own labels."""
     from napari_sightline.io.targets import check_target
-    from napari_sightline.train.automatic import train
+    from napari_sightline.train.automatic import left_out, train
 
     check_target(out, (".safetensors",))
     train(
@@ -390,4 +404,9 @@ def train_automatic(
         roi=(roi, roi, roi) if roi else None,
         mirror=mirror,
     )
+    for case, structures in left_out(out).items():
+        print(
+            f"{case}: the contours of {', '.join(structures)} were left out, for they lie on "
+            "intensities far from those of the other cases; check that they belong to this scan."
+        )
     print(f"{out}: model after {minutes:g} minutes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from napari_sightline.errors import BadInput
-from napari_sightline.evaluate.automatic import Score, evaluate, summarise, table_of
+from napari_sightline.evaluate.automatic import Score, doubts, evaluate, summarise, table_of
 from napari_sightline.evaluate.cases import EvaluationCase
 from napari_sightline.evaluate.metrics import dice, surface_dice
 from napari_sightline.io import load, save, save_image
@@ -83,3 +84,41 @@ def test_structures_meet_by_name_where_they_are_contoured(tmp_path: Path) -> Non
 def test_nothing_in_common(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"is one of the model's \(liver\); give"):
         evaluate(cases(tmp_path), lambda v: (np.zeros(v.shape, np.uint8), {1: "liver"}))
+
+
+def test_contours_of_another_image_are_named_and_counted(tmp_path: Path) -> None:
+    listed = []
+    rng = np.random.default_rng(0)
+    for k in range(12):
+        data = rng.normal(-1000, 5, (12, 14, 16))
+        labels = np.zeros(data.shape, np.uint8)
+        labels[2:8, 2:8, 2:8], labels[3:6, 9:13, 9:12] = 1, 2
+        data[labels > 0] += 1030
+        if k == 5:
+            data = np.roll(data, 3, axis=1)
+        (tmp_path / str(k)).mkdir()  # all files are called alike
+        volume = Volume.from_array(data.astype(np.int16), spacing=(3.0, 1.0, 1.0))
+        image = save_image(tmp_path / str(k) / "ct.nii.gz", volume)
+        truth = save(tmp_path / str(k) / "truth.nii.gz", labels, volume)
+        listed.append(EvaluationCase(image, truth, {1: "gland", 2: "thing"}, modality="CT"))
+
+    def by_intensity(volume: Volume) -> tuple[np.ndarray, dict[int, str]]:
+        found = np.where(volume.data > -500, 1, 0)
+        found[3:6, 8:, 8:13] *= 2
+        return found, {1: "gland", 2: "thing"}
+
+    result = evaluate(listed, by_intensity)
+    # Half of each contour lies in air: with one more plane of air the median is far off.
+    assert result["doubtful"] == {"ct": ("gland", "thing")}
+    assert result["mean"]["dice"] < result["without_doubtful"]["mean"]["dice"] == 1
+    assert [result["without_doubtful"]["structures"][s]["n"] for s in ("gland", "thing")] == [
+        11,
+        11,
+    ]
+    assert result["structures"]["gland"]["n"] == 12
+    sentences = doubts(result)
+    assert "ct: the contours of gland, thing" in sentences[0] and "1.000" in sentences[1]
+    # Intensities of MR have no unit: nothing is said of them.
+    plain = evaluate([replace(case, modality="MR") for case in listed], by_intensity)
+    assert plain["doubtful"] == {} and doubts(plain) == []
+    assert "without_doubtful" not in plain and plain["mean"] == result["mean"]

@@ -461,6 +461,30 @@ class TestAlongTheWay:
 
     @pytest.mark.parametrize("overlapping", [False, True])
     @pytest.mark.parametrize("orientation", ["SPL", "RAS", "PRI"])
+    def test_blank_places_are_left_out(self, orientation: str, overlapping: bool) -> None:
+        data = scan((30, 20, 25)).data.copy()
+        data[:9], data[20:, 5:12, 3:20] = -9, -12
+        volume = Volume.from_array(data, spacing=(2.0, 1.0, 1.0))
+        facts = {"overlapping": overlapping, "orientation": orientation}
+        whole = run(volume, model(**facts)).labels
+        expected = np.where(data <= -9, 0, whole)
+        assert (expected != whole).any()
+        drawn = np.zeros_like(whole)
+
+        def draw(slab: Any) -> None:
+            drawn[(..., *slab.box)] = slab.labels
+
+        made = model(blank=-9.0, **facts)
+        found = run(volume, made, on_slab=draw)
+        assert np.array_equal(found.labels, expected) and np.array_equal(drawn, expected)
+        assert any("is blank there (-9 or less)" in note for note in found.notes)
+        # The user's word counts before the model's; and fragments are what is left over.
+        assert np.array_equal(run(volume, made, keep_blank=True).labels, whole)
+        both = run(volume, made, fragments=0.5).labels
+        assert np.array_equal(both, Finish(fragments=0.5).apply(expected, volume.spacing))
+
+    @pytest.mark.parametrize("overlapping", [False, True])
+    @pytest.mark.parametrize("orientation", ["SPL", "RAS", "PRI"])
     def test_a_mirrored_scan_gets_mirrored_labels(
         self, orientation: str, overlapping: bool
     ) -> None:

@@ -13,7 +13,12 @@ import torch
 
 from napari_sightline.errors import BadInput
 from napari_sightline.models.segmenter import IntensityRule, SegmenterSpec
-from napari_sightline.train.automatic import HEADNECK_SPEC, guard_small_grids, headneck_network
+from napari_sightline.train.automatic import (
+    HEADNECK_SPEC,
+    guard_small_grids,
+    headneck_network,
+    left_out,
+)
 from napari_sightline.train.automatic import train as train_automatic
 from napari_sightline.train.calibrate import BIAS
 from napari_sightline.train.organ_cases import OrganSource, find_headneck, find_pairs, read_case
@@ -92,6 +97,17 @@ class TestCases:
             find_pairs(pairs[0], tmp_path / "none")
         with pytest.raises(BadInput, match="does not exist"):
             find_pairs(pairs[0], tmp_path / "nowhere")
+
+    def test_a_contour_that_is_left_out_is_unknown(self, pairs: tuple[Path, Path]) -> None:
+        case = read_case(find_pairs(*pairs)[0][0], SPEC)
+        medians = case.medians()
+        # -200 .. 400 HU are 0 .. 1; a ball of 150 and a cube of -120.
+        assert medians[1] == pytest.approx(350 / 600, abs=0.01)
+        assert medians[2] == pytest.approx(80 / 600, abs=0.01)
+        less = case.without((2,))
+        assert less.source.known == (1,) and set(less.points) == {1}
+        assert np.array_equal(less.labels, np.where(case.labels == 2, 0, case.labels))
+        assert (case.labels == 2).any() and case.source.known == (1, 2)
 
     def test_axes_spacing_and_unknown_organs(self, pairs: tuple[Path, Path]) -> None:
         image, labels = scene(0)
@@ -291,6 +307,28 @@ class TestRun:
         train_automatic(out, 0.08, warm_start=base, **common)  # type: ignore[arg-type]
         starts = [r for r in map(json.loads, log.read_text().splitlines()) if "load_seconds" in r]
         assert starts[1]["step"] == about["step"]
+
+    def test_contours_of_another_image_are_left_out(self, tmp_path: Path) -> None:
+        for k in range(13):
+            image, labels = scene(k)
+            moved = np.roll(labels, 13, 0) if k in (3, 4) else labels
+            if k == 4:  # one of the two only
+                moved = np.where(labels == 1, 1, np.where(moved == 2, 2, 0))
+            write(tmp_path / f"scans/p{k}_ct.nii.gz", image)
+            write(tmp_path / f"truth/p{k}_labels.nii.gz", moved.astype(np.uint8))
+        base = write_segmenter(tmp_path / "base.safetensors", small(3).eval(), SPEC)
+        out = tmp_path / "tuned.safetensors"
+        train_automatic(
+            out,
+            0.005,
+            images=tmp_path / "scans",
+            labels=tmp_path / "truth",
+            warm_start=base,
+            workers=1,
+        )
+        held = find_pairs(tmp_path / "scans", tmp_path / "truth")[0]
+        assert not any(s.validates for s in held if s.name in ("p3", "p4"))
+        assert left_out(out) == {"p3": ["ball", "cube"], "p4": ["cube"]}
 
     def test_other_structures_get_a_new_last_layer(
         self, pairs: tuple[Path, Path], tmp_path: Path

@@ -17,6 +17,7 @@ from napari_sightline.evaluate.bootstrap import draws, interval
 from napari_sightline.evaluate.cases import EvaluationCase, load_case
 from napari_sightline.evaluate.metrics import dice, surface_dice
 from napari_sightline.evaluate.report import machine
+from napari_sightline.segment.doubtful import LEAST_HU, doubtful
 from napari_sightline.segment.finish import Finish
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def method_of(
     finish: Finish | None = None,
     fragments: float | None = None,
     mirror: bool | None = None,
+    keep_blank: bool = False,
 ) -> Method:
     """Make of a model what `evaluate` calls."""
     from napari_sightline.segment.automatic import segment
@@ -58,6 +60,7 @@ def method_of(
             precision=precision,
             fragments=fragments,
             mirror=mirror,
+            keep_blank=keep_blank,
         )
         return (finish or Finish()).apply(found.labels, volume.spacing), found.names
 
@@ -92,7 +95,10 @@ def evaluate(
     dict
         ``{"mean": {"dice", "ci", "nsd", "nsd_ci"}, "structures": {NAME: {"n", "dice", "ci", "nsd",
         "nsd_ci"}}, "n_cases", "seconds": {"p50", "max"}, "machine", "version"}``. A mean is over
-        structures; an interval of 95 % is that of a bootstrap over cases.
+        structures; an interval of 95 % is that of a bootstrap over cases. ``"doubtful"`` lists, by
+        case, contours of CT that seem to belong to another image, see
+        `napari_sightline.segment.doubtful`; they count all the same, and ``"without_doubtful"``
+        holds the figures without them.
 
     Raises
     ------
@@ -102,6 +108,7 @@ def evaluate(
     scores: list[Score] = []
     seconds: list[float] = []
     known: list[str] = []
+    medians: dict[str, dict[str, float]] = {}
     for number, case in enumerate(cases):
         volume, truth = load_case(case)
         began = time.perf_counter()
@@ -114,6 +121,9 @@ def evaluate(
                 continue
             found = labels == own if labels.ndim == 3 else labels[own - 1]
             true = truth == value
+            if (case.modality or volume.modality) == "CT" and true.any():
+                here = float(np.median(volume.data[true]))
+                medians.setdefault(str(number), {})[structure] = here
             nsd = surface_dice(found, true, volume.spacing, tolerance_mm)
             scores.append(Score(number, structure, dice(found, true), nsd))
         if progress is not None:
@@ -126,6 +136,11 @@ def evaluate(
         )
     result = summarise(scores, len(cases))
     result["tolerance_mm"] = tolerance_mm
+    strange = {int(number): names for number, names in doubtful(medians, LEAST_HU).items()}
+    result["doubtful"] = {cases[number].name: names for number, names in strange.items()}
+    if strange:
+        kept = [s for s in scores if s.structure not in strange.get(s.case, ())]
+        result["without_doubtful"] = summarise(kept, len(cases))
     result["seconds"] = {
         "p50": round(float(np.median(seconds)), 2),
         "max": round(max(seconds), 2),
@@ -166,6 +181,20 @@ def summarise(scores: Sequence[Score], n_cases: int) -> dict[str, Any]:
         result["mean"][key] = round(float(np.nanmean(means)), 4)
         result["mean"][ci] = interval(np.array([np.nanmean(row) for row in sampled]))
     return result
+
+
+def doubts(result: dict[str, Any]) -> list[str]:
+    """Sentences on the contours of a result that seem to belong to another image."""
+    found = [
+        f"{case}: the contours of {', '.join(structures)} lie on intensities far from those of the "
+        "other cases; check that they belong to this scan."
+        for case, structures in result["doubtful"].items()
+    ]
+    if found:
+        mean = result["without_doubtful"]["mean"]
+        low, high = mean["ci"]
+        found.append(f"Without them the mean Dice is {mean['dice']:.3f} ({low:.3f} to {high:.3f}).")
+    return found
 
 
 def _column_means(table: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -35,7 +35,7 @@ class AutoOptions:
     ----------
     model : str
         Name or file, as `napari_sightline.models.load_segmenter` takes it.
-    device, precision, overlap, skip_air, fragments, mirror
+    device, precision, overlap, skip_air, fragments, mirror, keep_blank
         As for `segment`.
     finish : Finish
         Operations on every structure.
@@ -56,6 +56,7 @@ class AutoOptions:
     uncertainty: bool = False
     fragments: float | None = None
     mirror: bool | None = None
+    keep_blank: bool = False
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,7 @@ def segment_file(
         skip_air=options.skip_air,
         fragments=options.fragments,
         mirror=options.mirror,
+        keep_blank=options.keep_blank,
         probabilities=options.probabilities,
         entropy=options.uncertainty,
         progress=progress,

@@ -77,6 +77,10 @@ class SegmenterSpec:
         Whether a run also passes each window mirrored left to right, and takes the mean of both
         answers: for a network that learnt from mirrored scans too. Structures of the two sides
         change places, see `partners_of`.
+    blank : float or None
+        Value, in the first channel's unit, at or below which a place was never reconstructed,
+        such as -1024 HU in CT that is cut to a region. Labels leave such places out; the
+        network's own answer has them.
     modality : str or None
         ``"CT"``, ``"MR"``, ``"PT"``: others are warned of.
     licence, source : str
@@ -97,6 +101,7 @@ class SegmenterSpec:
     overlapping: bool = False
     fragments: float = 0.0
     mirror: bool = False
+    blank: float | None = None
     modality: str | None = None
     licence: str = ""
     source: str = ""

@@ -20,6 +20,7 @@ from torch import Tensor
 from napari_sightline.errors import BadInput, Cancelled
 from napari_sightline.models.precision import pick_device
 from napari_sightline.models.segmenter import Segmenter
+from napari_sightline.segment.blank import leave_out_blank
 from napari_sightline.segment.device import is_out_of_memory
 from napari_sightline.segment.finish import Finish
 from napari_sightline.segment.fitness import check_volumes, concerns
@@ -100,6 +101,7 @@ def segment(
     skip_air: bool = True,
     fragments: float | None = None,
     mirror: bool | None = None,
+    keep_blank: bool = False,
     probabilities: bool = False,
     entropy: bool = False,
     on_slab: Callable[[Slab], None] | None = None,
@@ -135,11 +137,14 @@ def segment(
     mirror : bool, optional
         Whether each window is also passed mirrored left to right, which takes twice the time,
         instead of what the model says, see `SegmenterSpec.mirror`.
+    keep_blank : bool
+        Whether labels stay where the scan was never reconstructed, which the model's facts would
+        leave out, see `SegmenterSpec.blank`.
     probabilities, entropy : bool
         Whether these are returned too.
     on_slab : callable, optional
         Called with each `Slab` as it is finished, in this thread; with the whole at the end where
-        fragments were left out.
+        fragments or blank places were left out.
     on_note : callable, optional
         Called with each note as it comes up.
     progress : callable, optional
@@ -173,6 +178,7 @@ def segment(
         raise BadInput(f"A batch of {batch} windows is not possible; give 1 or more.")
     finish = Finish(fragments=model.spec.fragments if fragments is None else fragments)
     run = _Run(volumes, model, overlap, skip_air, finish)
+    run.blank = None if keep_blank else model.spec.blank
     run.on_note, run.progress, run.cancel = on_note, progress, cancel
     for note in concerns(volumes, model.spec):
         run.note(note)
@@ -189,6 +195,8 @@ class _Run:
     on_note: Callable[[str], None] | None = None
     progress: Callable[[float, str], None] | None = None
     cancel: Callable[[], bool] | None = None
+    #: Value at or below which a place was never reconstructed; None keeps labels there.
+    blank: float | None = None
 
     def __init__(
         self,
@@ -360,13 +368,21 @@ class _Run:
             unsure[box] = entropy_of(chance, self.spec.overlapping).half().cpu().numpy()
 
     def _leave_out(self, labels: npt.NDArray[Any]) -> bool:
-        """Leave fragments out, in place; whether there were any."""
+        """Leave blank places and fragments out, in place; whether there were any."""
+        unseen = 0
+        if self.blank is not None:
+            unseen = leave_out_blank(labels, self.volumes[0].data, self.blank)
+        if unseen:
+            self.note(
+                f"{unseen:,} voxels were left out: the scan is blank there "
+                f"({self.blank:g} or less)."
+            )
         if not self.finish:
-            return False
+            return unseen > 0
         finished = self.finish.apply(labels, self.volumes[0].spacing)
         count = int(np.count_nonzero(finished != labels))
         if not count:
-            return False
+            return unseen > 0
         labels[...] = finished
         self.note(
             f"{count:,} voxels were left out: parts smaller than {self.finish.fragments:.0%} of a "

@@ -6,6 +6,7 @@ docs/training_automatic.md for the choices behind it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -17,13 +18,20 @@ from torch import Tensor, nn
 
 from napari_sightline.errors import BadInput
 from napari_sightline.models.segmenter import IntensityRule, Segmenter, SegmenterSpec, partners_of
+from napari_sightline.segment.doubtful import doubtful
 from napari_sightline.train.calibrate import BIAS, COUNT, calibrate
 from napari_sightline.train.loop import RunOptions, Trainer, workers_or_all
-from napari_sightline.train.organ_cases import OrganSource, find_headneck, find_pairs, read_case
+from napari_sightline.train.organ_cases import (
+    OrganCase,
+    OrganSource,
+    find_headneck,
+    find_pairs,
+    read_case,
+)
 from napari_sightline.train.organ_crops import Mirror, OrganSampler
 from napari_sightline.train.organ_judge import COUNT as JUDGED
 from napari_sightline.train.organ_judge import OrganJudge
-from napari_sightline.train.parallel import launch
+from napari_sightline.train.parallel import gather, launch
 from napari_sightline.train.partial_loss import partial_loss
 
 #: Facts of the embedded model. Air is 0, which is what windows beyond the scan are filled with.
@@ -45,10 +53,15 @@ HEADNECK_SPEC = SegmenterSpec(
     intensity=IntensityRule("window", -200.0, 400.0, 0.0, 1.0, True),
     overlap=0.5,
     fragments=0.5,
+    blank=-1024.0,
     modality="CT",
     licence="BSD-3-Clause (weights); trained on OpenKBP, MIT",
     source="sightline train automatic",
 )
+
+
+#: Row of the log on contours that were left out.
+DOUBTFUL = "doubtful contours, left out"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +180,19 @@ def train(
     launch(_work, options, options.workers)
 
 
+def left_out(out: Path) -> dict[str, list[str]]:
+    """Read off a run's log which contours it left out, see `napari_sightline.segment.doubtful`.
+
+    Returns
+    -------
+    dict of str to list of str
+        By case: structures.
+    """
+    rows = [json.loads(row) for row in out.with_suffix(".log.jsonl").read_text().splitlines()]
+    found = [row["cases"] for row in rows if row.get("event") == DOUBTFUL]
+    return dict(found[-1]) if found else {}
+
+
 def guard_small_grids(network: nn.Module) -> None:
     """Let convolutions on grids of fewer than three voxels a side leave bf16.
 
@@ -267,8 +293,9 @@ class _Trainer(Trainer):
         held = sorted((s for s in sources if s.validates), key=lambda s: (-len(s.known), s.name))
         # Every process needs a case; of few, all read all.
         mine = learning[rank::world] if len(learning) >= world else learning
+        self.left_out: dict[str, tuple[int, ...]] = {}
         self.sampler = OrganSampler(
-            [read_case(s, self.spec) for s in mine],
+            self._trusted([read_case(s, self.spec) for s in mine]),
             self.spec.roi,
             self.spec.outputs,
             [self.crop_seed, rank],
@@ -279,6 +306,22 @@ class _Trainer(Trainer):
         #: What is added to the logits; chosen when the time is over.
         self.offsets = torch.zeros(self.spec.outputs)
         torch.manual_seed(self.crop_seed + rank)
+
+    def _trusted(self, cases: list[OrganCase]) -> list[OrganCase]:
+        """Leave out contours that seem to belong to another image."""
+        medians = gather({c.source.name: c.medians() for c in cases}, self.options.workers)
+        rule = self.spec.intensity
+        ranged = rule.kind in ("window", "percentile")
+        # Of a window of 600 HU that is 12 HU.
+        self.left_out = doubtful(medians, 0.02 * (rule.to_high - rule.to_low if ranged else 1.0))
+        if self.left_out:
+            names = self.spec.labels
+            self.log(
+                event=DOUBTFUL,
+                cases={k: [names[v] for v in values] for k, values in self.left_out.items()},
+            )
+        kept = [c.without(self.left_out.get(c.source.name, ())) for c in cases]
+        return [c for c in kept if c.source.known] or cases
 
     def learn(self, done: float) -> float:
         crop = self.sampler.draw()

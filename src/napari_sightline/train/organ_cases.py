@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,21 @@ class OrganCase:
     spacing: npt.NDArray[np.float64]
     points: dict[int, npt.NDArray[np.int16]]
     body: npt.NDArray[np.int16]
+
+    def medians(self) -> dict[int, float]:
+        """Median intensity of the first channel, scaled, under each contour."""
+        image = self.image[0]
+        return {v: float(np.median(image[self.labels == v])) for v in self.points}
+
+    def without(self, values: Collection[int]) -> OrganCase:
+        """Return the case as if these structures had not been contoured in it."""
+        known = tuple(v for v in self.source.known if v not in values)
+        return replace(
+            self,
+            source=replace(self.source, known=known),
+            labels=np.where(np.isin(self.labels, list(values)), 0, self.labels),
+            points={v: where for v, where in self.points.items() if v not in values},
+        )
 
 
 def find_headneck(data: Path) -> list[OrganSource]:

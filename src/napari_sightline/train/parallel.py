@@ -75,6 +75,15 @@ def agree(value: float, world: int) -> float:
     return float(shared)
 
 
+def gather(found: dict[str, Any], world: int) -> dict[str, Any]:
+    """Join what each process found, so that all know it; plain values only."""
+    if world == 1:
+        return found
+    shared: list[Any] = [None] * world
+    dist.all_gather_object(shared, found)
+    return {key: value for part in shared for key, value in part.items()}
+
+
 def average_gradients(model: nn.Module, world: int) -> bool:
     """Average the gradients over the processes; False, and unchanged, if any is not finite.
 
