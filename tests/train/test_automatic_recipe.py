@@ -125,6 +125,29 @@ class TestCases:
         inside = finer.image[0][finer.labels == 1].mean()
         assert inside == pytest.approx(case.image[0][case.labels == 1].mean(), abs=0.02)
 
+    @pytest.mark.parametrize("mm", [0.8, 1.3, 2.7, 3.6])
+    def test_thin_structures_keep_their_volume(self, tmp_path: Path, mm: float) -> None:
+        labels = np.zeros((36, 40, 44), np.uint8)
+        for z in range(4, 40):  # an oblique cord, two voxels wide, and a shell beside it
+            y = 10 + z // 3
+            labels[8:10, y : y + 2, z] = 1
+        x, y, z = np.indices(labels.shape)
+        radius = np.sqrt((x - 24) ** 2 + (y - 20) ** 2 + (z - 20) ** 2)
+        labels[(radius > 8) & (radius < 9.5)] = 2
+        write(tmp_path / "a_ct.nii.gz", labels.astype(np.int16))
+        write(tmp_path / "a_labels.nii.gz", labels)
+        source = OrganSource(
+            "a", tmp_path / "a_ct.nii.gz", tmp_path / "a_labels.nii.gz", (1, 2), False
+        )
+        case = read_case(source, replace(SPEC, spacing=(mm, mm, mm)))
+        for value in (1, 2):
+            before = np.count_nonzero(labels == value) * 2.0**3
+            after = np.count_nonzero(case.labels == value) * float(np.prod(case.spacing))
+            assert after == pytest.approx(before, rel=0.08)
+            # It lies where it lay: the image holds the label values.
+            there = case.image[0][case.labels == value].astype(float) * 600 - 200
+            assert there.mean() > 0.5 * value
+
 
 class TestCrops:
     def sampler(self, pairs: tuple[Path, Path], seed: int = 0) -> OrganSampler:
