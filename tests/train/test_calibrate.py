@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 pytest.importorskip("monai")
-from napari_sightline.train.calibrate import OFFSETS, calibrate
+from napari_sightline.train.calibrate import COUNT, OFFSETS, calibrate, spread
 
 
 class Case:
@@ -72,3 +73,18 @@ def test_what_makes_no_difference_stays() -> None:
     offsets = calibrate([case], lambda _: sure.movedim(-1, 0).float(), 4)  # type: ignore[list-item]
     assert not offsets.any()
     assert not calibrate([], logits_of, 4).any()
+
+
+@pytest.mark.parametrize("count", [1, 5, COUNT, COUNT + 1, 85])
+def test_cases_are_spread_over_all_whatever_they_contour(count: int) -> None:
+    cases: list[Any] = [
+        SimpleNamespace(
+            source=SimpleNamespace(name=f"p{k:03d}"), points=dict.fromkeys(range(k % 8))
+        )
+        for k in range(count)
+    ]
+    found = [case.source.name for case in spread(cases[::-1])]
+    assert len(found) == len(set(found)) == min(count, COUNT) and found == sorted(found)
+    places = [int(name[1:]) for name in found]
+    steps = np.diff([*places, count])
+    assert places[0] == 0 and steps.max() - steps.min() <= 1

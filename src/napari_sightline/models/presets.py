@@ -92,7 +92,7 @@ PRESETS: dict[str, Preset] = {
                 "orientation": "SPL",
                 "spacing": (2.5, 2.5, 2.5),
                 "intensity": IntensityRule("window", -200.0, 400.0),
-                "roi": (64, 64, 64),
+                "roi": (96, 96, 96),
                 "overlap": 0.5,
                 "modality": "CT",
             },

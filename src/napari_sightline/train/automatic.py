@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from napari_sightline.errors import BadInput
 from napari_sightline.models.segmenter import IntensityRule, Segmenter, SegmenterSpec, partners_of
 from napari_sightline.segment.doubtful import doubtful
-from napari_sightline.train.calibrate import BIAS, COUNT, calibrate
+from napari_sightline.train.calibrate import BIAS, calibrate, spread
 from napari_sightline.train.loop import RunOptions, Trainer, workers_or_all
 from napari_sightline.train.organ_cases import (
     OrganCase,
@@ -47,12 +47,12 @@ HEADNECK_SPEC = SegmenterSpec(
         7: "mandible",
     },
     channels=("CT",),
-    roi=(64, 64, 64),
+    roi=(96, 96, 96),
     orientation="SPL",
     spacing=(2.5, 2.5, 2.5),
     intensity=IntensityRule("window", -200.0, 400.0, 0.0, 1.0, True),
     overlap=0.5,
-    fragments=0.5,
+    fragments=0.1,
     blank=-1024.0,
     modality="CT",
     licence="BSD-3-Clause (weights); trained on OpenKBP, MIT",
@@ -337,10 +337,9 @@ class _Trainer(Trainer):
         network, bf16 = self._averaged(), self.options.precision == "bf16"
         if BIAS not in self.state.average:
             return
-        cases = sorted(self.sampler.cases, key=lambda c: (-len(c.points), c.source.name))[:COUNT]
         partners = partners_of(self.spec.labels) if self.options.mirror else None
         self.offsets = calibrate(
-            cases,
+            spread(self.sampler.cases),
             lambda case: self.judge.logits(network, case, bf16),
             self.spec.outputs,
             partners,

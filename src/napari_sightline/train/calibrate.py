@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 import torch.distributed as dist
@@ -10,12 +10,22 @@ from torch import Tensor
 
 from napari_sightline.train.organ_cases import OrganCase
 
-#: Cases of each process that are looked at: those that contour most.
-COUNT = 12
+#: Cases of each process that are looked at.
+COUNT = 24
 #: What may be added to a structure's logit.
 OFFSETS = tuple(round(-2 + 0.1 * k, 1) for k in range(31))
 #: The last layer's bias, as MONAI's UnetOutBlock names it.
 BIAS = "out.conv.conv.bias"
+
+
+def spread(cases: Sequence[OrganCase]) -> list[OrganCase]:
+    """Choose up to `COUNT` cases, evenly among the names.
+
+    Those that contour most would be no fair sample: they are drawn by other people than the rest.
+    """
+    ordered = sorted(cases, key=lambda c: c.source.name)
+    count = min(COUNT, len(ordered))
+    return [ordered[k * len(ordered) // count] for k in range(count)]
 
 
 def calibrate(
