@@ -37,6 +37,12 @@ def test_cases_that_hardly_differ_do_not_make_small_differences_large() -> None:
     assert doubtful(found, LEAST_HU) == {"c0": ("cord",)}
 
 
+def test_scans_with_holes_hide_nothing() -> None:
+    found = cases()
+    found["c3"][1], found["c4"][1] = -400.0, float("nan")
+    assert doubtful(found, LEAST_HU) == {"c3": (1,)}
+
+
 @pytest.mark.parametrize("count", [ENOUGH - 1, ENOUGH])
 def test_a_few_cases_say_nothing(count: int) -> None:
     found = cases(count)

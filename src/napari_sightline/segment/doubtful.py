@@ -46,6 +46,8 @@ def doubtful(medians: Mapping[str, Mapping[T, float]], least: float) -> dict[str
     by_value: dict[T, dict[str, float]] = {}
     for name, found in medians.items():
         for value, median in found.items():
+            if not np.isfinite(median):  # a scan with holes there says nothing
+                continue
             by_value.setdefault(value, {})[name] = median
     far: dict[str, list[T]] = {}
     for value, there in by_value.items():
