@@ -9,6 +9,8 @@ import pickle
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +80,15 @@ class TestOne:
         assert unsure.shape == expected.labels.shape and 0 <= unsure.min() < unsure.max() <= 1.001
         assert json.loads((tmp_path / "r.json").read_text())["status"] == "done"
 
-    def test_what_the_model_says_of_fragments_and_mirroring_can_be_overruled(
+    def test_what_the_facts_of_a_model_ask_for_can_be_overruled(
         self, run: Run, tmp_path: Path
     ) -> None:
-        facts = {"fragments": 1.0, "mirror": True}
+        facts = {"fragments": 1.0, "mirror": True, "blank": -2000.0}
         model = write_model(tmp_path, **facts)
-        image = save_image(tmp_path / "scan.nii.gz", scan())
+        made = scan()
+        data = np.array(made.data)
+        data[:, : data.shape[1] // 2] = -2000
+        image = save_image(tmp_path / "scan.nii.gz", replace(made, data=data))
         loaded, options = read_segmenter(model)[0], {"device": "cpu", "precision": "fp32"}
         assert loaded.spec.mirror and loaded.spec.fragments == 1
         found = []
@@ -91,6 +96,10 @@ class TestOne:
             ([], {}),
             (["--no-mirror"], {"mirror": False}),
             (["--no-mirror", "--fragments", "0"], {"mirror": False, "fragments": 0}),
+            (
+                ["--no-mirror", "--fragments", "0", "--keep-blank"],
+                {"mirror": False, "fragments": 0, "keep_blank": True},
+            ),
         ):
             out = tmp_path / "out.nii.gz"
             code, _, _ = run(
@@ -99,7 +108,8 @@ class TestOne:
             expected = segment(load(image), loaded, **options, **changes).labels  # type: ignore[arg-type]
             assert code == 0 and np.array_equal(load_labels(out)[0].data, expected)
             found.append(expected)
-        assert not np.array_equal(found[0], found[1]) and not np.array_equal(found[1], found[2])
+        for one, other in pairwise(found):
+            assert not np.array_equal(one, other)
 
     def test_structures_that_overlap_get_a_file_each(self, run: Run, tmp_path: Path) -> None:
         both = write_model(tmp_path, overlapping=True)

@@ -293,7 +293,6 @@ class _Trainer(Trainer):
         held = sorted((s for s in sources if s.validates), key=lambda s: (-len(s.known), s.name))
         # Every process needs a case; of few, all read all.
         mine = learning[rank::world] if len(learning) >= world else learning
-        self.left_out: dict[str, tuple[int, ...]] = {}
         self.sampler = OrganSampler(
             self._trusted([read_case(s, self.spec) for s in mine]),
             self.spec.roi,
@@ -313,14 +312,15 @@ class _Trainer(Trainer):
         rule = self.spec.intensity
         ranged = rule.kind in ("window", "percentile")
         # Of a window of 600 HU that is 12 HU.
-        self.left_out = doubtful(medians, 0.02 * (rule.to_high - rule.to_low if ranged else 1.0))
-        if self.left_out:
+        strange = doubtful(medians, 0.02 * (rule.to_high - rule.to_low if ranged else 1.0))
+        if strange:
             names = self.spec.labels
             self.log(
                 event=DOUBTFUL,
-                cases={k: [names[v] for v in values] for k, values in self.left_out.items()},
+                cases={k: [names[v] for v in values] for k, values in strange.items()},
             )
-        kept = [c.without(self.left_out.get(c.source.name, ())) for c in cases]
+        kept = [c.without(strange[c.source.name]) if c.source.name in strange else c for c in cases]
+        # A process needs something to draw from, whatever is thought of it.
         return [c for c in kept if c.source.known] or cases
 
     def learn(self, done: float) -> float:
