@@ -382,9 +382,18 @@ def train_automatic(
             show_default=False,
         ),
     ] = None,
+    complete: Annotated[
+        bool,
+        typer.Option(
+            "--complete",
+            help="Let the --warm-start fill in what the cases of --data do not contour, and learn "
+            "from that too.",
+        ),
+    ] = False,
 ) -> None:
     """Train the embedded automatic model, or fine-tune a Swin-UNETR on your own labels."""
     from napari_sightline.io.targets import check_target
+    from napari_sightline.segment.doubtful import sentence
     from napari_sightline.train.automatic import left_out, train
 
     check_target(out, (".safetensors",))
@@ -403,10 +412,8 @@ def train_automatic(
         optimiser=optimiser,
         roi=(roi, roi, roi) if roi else None,
         mirror=mirror,
+        complete=complete,
     )
     for case, structures in left_out(out).items():
-        print(
-            f"{case}: the contours of {', '.join(structures)} were left out, for they lie on "
-            "intensities far from those of the other cases; check that they belong to this scan."
-        )
+        print(f"{sentence(case, structures)} They were left out.")
     print(f"{out}: model after {minutes:g} minutes")

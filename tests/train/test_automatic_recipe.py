@@ -22,7 +22,7 @@ from napari_sightline.train.automatic import (
 from napari_sightline.train.automatic import train as train_automatic
 from napari_sightline.train.calibrate import BIAS
 from napari_sightline.train.organ_cases import OrganSource, find_headneck, find_pairs, read_case
-from napari_sightline.train.organ_crops import Mirror, OrganSampler
+from napari_sightline.train.organ_crops import Mirror, OrganCrop, OrganSampler
 from napari_sightline.train.partial_loss import partial_loss
 
 pytest.importorskip("monai")
@@ -327,9 +327,89 @@ class TestRun:
         assert added.tolist() == pytest.approx(rows[-2]["offsets"], abs=2e-3)
         model, about = read_segmenter(out)
         assert dict(model.spec.labels) == {1: "ball", 2: "cube"} and about["step"] >= 1
+        assert {float(v) for v in about["offsets"].values()} == {
+            x for x in rows[-2]["offsets"] if x
+        }
         train_automatic(out, 0.08, warm_start=base, **common)  # type: ignore[arg-type]
         starts = [r for r in map(json.loads, log.read_text().splitlines()) if "load_seconds" in r]
         assert starts[1]["step"] == about["step"]
+
+    def test_what_a_process_finds_wrong_is_said_as_it_is(
+        self, pairs: tuple[Path, Path], tmp_path: Path
+    ) -> None:
+        held = {s.name for s in find_pairs(*pairs)[0] if s.validates}
+        name = min({"p0", "p1", "p2", "p3"} - held)
+        write(pairs[1] / f"{name}_labels.nii.gz", scene(0)[1][:-1])
+        base = write_segmenter(tmp_path / "base.safetensors", small(3).eval(), SPEC)
+        out = tmp_path / "tuned.safetensors"
+        with pytest.raises(BadInput, match=f"^The labels '{name}_labels.nii.gz' lie on another"):
+            train_automatic(out, 0.01, images=pairs[0], labels=pairs[1], warm_start=base, workers=2)
+        assert not out.exists()
+
+    def test_a_process_without_trusted_contours_stops(
+        self, pairs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(
+            "napari_sightline.train.automatic.doubtful",
+            lambda medians, least: {name: tuple(found) for name, found in medians.items()},
+        )
+        base = write_segmenter(tmp_path / "base.safetensors", small(3).eval(), SPEC)
+        with pytest.raises(BadInput, match="belong to other scans, and a process has no others"):
+            train_automatic(
+                tmp_path / "tuned.safetensors",
+                0.01,
+                images=pairs[0],
+                labels=pairs[1],
+                warm_start=base,
+                workers=1,
+            )
+
+    def test_offsets_are_not_learnt_from(self, pairs: tuple[Path, Path], tmp_path: Path) -> None:
+        network = small(3).eval()
+        about = {"offsets": {"1": -1.5, "2": 0.5}}
+        base = write_segmenter(tmp_path / "base.safetensors", network, SPEC, about)
+        out = tmp_path / "tuned.safetensors"
+        train_automatic(
+            out, 0.01, images=pairs[0], labels=pairs[1], warm_start=base, workers=1, rate=1e-6
+        )
+        kept = torch.load(out.with_suffix(".ckpt"), weights_only=True)["average"][BIAS]
+        expected = network.state_dict()[BIAS] - torch.tensor([0, -1.5, 0.5])
+        torch.testing.assert_close(kept, expected, atol=1e-3, rtol=0)
+
+    def test_what_is_not_contoured_is_filled_in(self, tmp_path: Path) -> None:
+        known = ["Brainstem", "Larynx"]
+        index: dict[str, dict[str, object]] = {}
+        for k in range(2):
+            image, labels = scene(k)
+            write(tmp_path / f"headneck_ct/pt_{k}_ct.nii.gz", image)
+            organs = np.choose(labels, (0, 1, 6)).astype(np.uint8)
+            write(tmp_path / f"headneck_ct/pt_{k}_organs.nii.gz", organs)
+            group = "validation-pats" if k else "train-pats"
+            index[f"pt_{k}"] = {"group": group, "contoured": known}
+        (tmp_path / "index.json").write_text(json.dumps({"headneck_ct": index}))
+        spec = replace(HEADNECK_SPEC, roi=SPEC.roi)
+        base = write_segmenter(tmp_path / "base.safetensors", small(8).eval(), spec)
+        seen: list[tuple[int, ...]] = []
+        draw = OrganSampler.draw
+
+        def noted(sampler: OrganSampler) -> OrganCrop:
+            seen.extend(case.source.known for case in sampler.cases)
+            assert all(set(case.points) == {1, 6} for case in sampler.cases)
+            return draw(sampler)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(OrganSampler, "draw", noted)
+            for complete in (True, False):
+                train_automatic(
+                    tmp_path / f"{complete}.safetensors",
+                    0.002,
+                    data=tmp_path,
+                    warm_start=base,
+                    workers=1,
+                    complete=complete,
+                )
+                assert set(seen) == {tuple(range(1, 8)) if complete else (1, 6)}
+                seen.clear()
 
     def test_contours_of_another_image_are_left_out(self, tmp_path: Path) -> None:
         for k in range(13):
@@ -381,6 +461,7 @@ class TestRun:
             ({"images": Path()}, "either --data, or"),
             ({"data": None, "images": Path()}, "needs both"),
             ({"data": None, "images": Path(), "labels": Path()}, "give --warm-start"),
+            ({"complete": True}, "filled in by the model of --warm-start"),
             ({"roi": (48, 48, 48)}, "multiples of 32"),
             ({"roi": (32, 32, 32)}, "multiples of 32"),
         ],

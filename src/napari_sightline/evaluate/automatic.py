@@ -17,7 +17,7 @@ from napari_sightline.evaluate.bootstrap import draws, interval
 from napari_sightline.evaluate.cases import EvaluationCase, load_case
 from napari_sightline.evaluate.metrics import dice, surface_dice
 from napari_sightline.evaluate.report import machine
-from napari_sightline.segment.doubtful import LEAST_HU, doubtful
+from napari_sightline.segment.doubtful import LEAST_HU, doubtful, sentence
 from napari_sightline.segment.finish import Finish
 
 if TYPE_CHECKING:
@@ -185,11 +185,7 @@ def summarise(scores: Sequence[Score], n_cases: int) -> dict[str, Any]:
 
 def doubts(result: dict[str, Any]) -> list[str]:
     """Sentences on the contours of a result that seem to belong to another image."""
-    found = [
-        f"{case}: the contours of {', '.join(structures)} lie on intensities far from those of the "
-        "other cases; check that they belong to this scan."
-        for case, structures in result["doubtful"].items()
-    ]
+    found = [sentence(case, structures) for case, structures in result["doubtful"].items()]
     if found:
         mean = result["without_doubtful"]["mean"]
         low, high = mean["ci"]

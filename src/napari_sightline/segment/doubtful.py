@@ -6,7 +6,7 @@ and grid, and nothing else tells of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 import numpy as np
@@ -62,3 +62,11 @@ def doubtful(medians: Mapping[str, Mapping[T, float]], least: float) -> dict[str
     return {
         name: tuple(few if len(few) < 2 else medians[name]) for name, few in sorted(far.items())
     }
+
+
+def sentence(case: str, structures: Iterable[str]) -> str:
+    """Say that a case's contours of these structures are doubtful, and what to do."""
+    return (
+        f"{case}: the contours of {', '.join(structures)} lie on intensities far from those of the "
+        "other cases; check that they belong to this scan."
+    )

@@ -20,6 +20,7 @@ from napari_sightline.errors import BadInput
 from napari_sightline.models.segmenter import IntensityRule, Segmenter, SegmenterSpec, partners_of
 from napari_sightline.segment.doubtful import doubtful
 from napari_sightline.train.calibrate import BIAS, calibrate, spread
+from napari_sightline.train.completing import complete
 from napari_sightline.train.loop import RunOptions, Trainer, workers_or_all
 from napari_sightline.train.organ_cases import (
     OrganCase,
@@ -74,6 +75,7 @@ class Options(RunOptions):
     warm_start: Path | None = None
     roi: tuple[int, int, int] | None = None
     mirror: bool = False
+    complete: bool = False
 
 
 def headneck_network() -> nn.Module:
@@ -114,6 +116,7 @@ def train(
     optimiser: str = "adamw",
     roi: tuple[int, int, int] | None = None,
     mirror: bool | None = None,
+    complete: bool = False,
 ) -> None:
     """Train an automatic model and write it.
 
@@ -150,6 +153,10 @@ def train(
         Whether every other crop is mirrored left to right, and structures whose names differ in
         left and right change places. By default for the embedded model only: a head looks alike
         from both sides, an abdomen does not.
+    complete : bool
+        Whether `warm_start` first fills in what the cases of `data` do not contour, to be learnt
+        like the contours; see `napari_sightline.train.completing.complete`. Pairs of one's own
+        lack nothing: what is not labelled there is background.
 
     Raises
     ------
@@ -173,6 +180,7 @@ def train(
         warm_start=warm_start,
         roi=roi,
         mirror=data is not None if mirror is None else mirror,
+        complete=complete,
     )
     # What is wrong with the input is said before processes start.
     _plan(options)
@@ -213,8 +221,8 @@ def _guarded(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     return run
 
 
-def _plan(options: Options) -> tuple[Segmenter, list[OrganSource]]:
-    """Read options into a model to start from and the cases to learn from."""
+def _plan(options: Options) -> tuple[Segmenter, list[OrganSource], Tensor]:
+    """Read options into a model to start from, the cases to learn from, and its offsets."""
     roi = options.roi
     if roi is not None and (any(n < 32 or n % 32 for n in roi) or max(roi) < 64):
         # At stride 32 the network normalises over what is left, which one voxel does not allow.
@@ -222,11 +230,17 @@ def _plan(options: Options) -> tuple[Segmenter, list[OrganSource]]:
     own = options.images is not None or options.labels is not None
     if own == (options.data is not None):
         raise BadInput("Give either --data, or --images and --labels, to learn from.")
+    if options.complete and (own or options.warm_start is None):
+        raise BadInput(
+            "Structures that are not contoured are filled in by the model of --warm-start, and in "
+            "the cases of --data only; leave --complete out or give both."
+        )
     start: Segmenter | None = None
+    about: dict[str, Any] = {}
     if options.warm_start is not None:
         from napari_sightline.models.segmenter_io import read_segmenter
 
-        start, _ = read_segmenter(options.warm_start)
+        start, about = read_segmenter(options.warm_start)
     torch.manual_seed(options.seed)
     if options.data is not None:
         sources, spec = find_headneck(options.data), HEADNECK_SPEC
@@ -248,10 +262,14 @@ def _plan(options: Options) -> tuple[Segmenter, list[OrganSource]]:
                 "cannot; choose another model to start from."
             )
         sources, names = find_pairs(options.images, options.labels, options.seed)
+        if set(names) != set(start.spec.labels):
+            about = {}  # the last layer is made anew
         start = _with_structures(start, names)
     mirror = start.spec.mirror and options.mirror  # else it unlearns what mirrored windows need
     spec = replace(start.spec, roi=options.roi or start.spec.roi, mirror=mirror)
-    return Segmenter(start.network, spec), sources
+    given = about.get("offsets", {})
+    offsets = torch.tensor([float(given.get(str(k), 0.0)) for k in range(spec.outputs)])
+    return Segmenter(start.network, spec), sources, offsets
 
 
 def _with_structures(start: Segmenter, names: dict[int, str]) -> Segmenter:
@@ -283,25 +301,32 @@ class _Trainer(Trainer):
     options: Options
 
     def __init__(self, rank: int, options: Options) -> None:
-        start, sources = _plan(options)
+        start, sources, offsets = _plan(options)
         self.spec, world = start.spec, options.workers
-        self.plain = deepcopy(start.network)
+        self.plain = deepcopy(start.network).eval()
         network = start.network.train()
+        if bool(offsets.any()):
+            # Chosen for labels by the greatest probability, not for learning.
+            with torch.no_grad():
+                network.get_parameter(BIAS).sub_(offsets)
         guard_small_grids(network)
         super().__init__(rank, options, network)
         learning = [s for s in sources if not s.validates]
         held = sorted((s for s in sources if s.validates), key=lambda s: (-len(s.known), s.name))
         # Every process needs a case; of few, all read all.
         mine = learning[rank::world] if len(learning) >= world else learning
+        cases = [read_case(s, self.spec) for s in held[:JUDGED][rank::world]]
+        self.judge = OrganJudge(cases, self.spec, world)
+        trusted = self._trusted([read_case(s, self.spec) for s in mine])
+        if options.complete and self.state.seconds < options.minutes * 60:
+            trusted = [self._completed(case) for case in trusted]
         self.sampler = OrganSampler(
-            self._trusted([read_case(s, self.spec) for s in mine]),
+            trusted,
             self.spec.roi,
             self.spec.outputs,
             [self.crop_seed, rank],
             Mirror.of(self.spec) if options.mirror else None,
         )
-        cases = [read_case(s, self.spec) for s in held[:JUDGED][rank::world]]
-        self.judge = OrganJudge(cases, self.spec, world)
         #: What is added to the logits; chosen when the time is over.
         self.offsets = torch.zeros(self.spec.outputs)
         torch.manual_seed(self.crop_seed + rank)
@@ -320,8 +345,23 @@ class _Trainer(Trainer):
                 cases={k: [names[v] for v in values] for k, values in strange.items()},
             )
         kept = [c.without(strange[c.source.name]) if c.source.name in strange else c for c in cases]
-        # A process needs something to draw from, whatever is thought of it.
-        return [c for c in kept if c.source.known] or cases
+        kept = [c for c in kept if c.source.known]
+        if not kept:
+            raise BadInput(
+                f"All contours of {len(cases)} of the cases seem to belong to other scans, and a "
+                "process has no others to learn from; check the label files, or give --workers 1."
+            )
+        return kept
+
+    def _completed(self, case: OrganCase) -> OrganCase:
+        """Let the model that is started from fill in what a case does not contour."""
+        bf16 = self.options.precision == "bf16"
+        return complete(
+            case,
+            lambda c: self.judge.logits(self.plain, c, bf16),
+            self.spec.outputs,
+            self.spec.fragments,
+        )
 
     def learn(self, done: float) -> float:
         crop = self.sampler.draw()
@@ -353,6 +393,9 @@ class _Trainer(Trainer):
     def write(self, about: dict[str, Any]) -> None:
         from napari_sightline.models.segmenter_io import write_segmenter
 
+        if bool(self.offsets.any()):
+            offsets = {k: round(float(x), 2) for k, x in enumerate(self.offsets) if x}
+            about = {**about, "offsets": offsets}
         write_segmenter(self.options.out, self._averaged(), self.spec, about)
 
     def _averaged(self) -> nn.Module:

@@ -196,13 +196,13 @@ def vary(rng: np.random.Generator, image: Tensor) -> Tensor:
         image = image + float(rng.uniform(-0.05, 0.05))
     if rng.random() < 0.5:
         image = (image - 0.35) * float(rng.uniform(0.88, 1.13)) + 0.35
-    if rng.random() < 0.12:
+    if rng.random() < 0.2:
         axis = int(rng.integers(3))
         scale = [1.0, 1.0, 1.0]
         scale[axis] = float(rng.uniform(0.4, 0.8))
         small = F.interpolate(image[None], scale_factor=scale, mode="area")
         image = F.interpolate(small, image.shape[1:], mode="trilinear")[0]
-    elif rng.random() < 0.12:
+    elif rng.random() < 0.2:
         share = float(rng.uniform(0.3, 1))
         image = image + share * (F.avg_pool3d(image[None], 3, 1, 1)[0] - image)
     if rng.random() < 0.2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import tempfile
@@ -13,7 +14,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import ProcessException, spawn
+
+from napari_sightline.errors import BadInput, ModelError, SightlineError
+
+#: What a process writes of an error that is meant for the user, beside the rendezvous.
+_ERROR = "error.json"
+_MEANT = {kind.__name__: kind for kind in (BadInput, ModelError)}
 
 
 def launch(work: Callable[[int, Any], None], options: Any, world: int) -> None:
@@ -27,6 +34,11 @@ def launch(work: Callable[[int, Any], None], options: Any, world: int) -> None:
         Sent along; anything that can be pickled.
     world : int
         Number of processes; one runs here.
+
+    Raises
+    ------
+    SightlineError
+        That of a process, as it is.
     """
     if world == 1:
         _work(0, work, options, 1, "")
@@ -37,21 +49,35 @@ def launch(work: Callable[[int, Any], None], options: Any, world: int) -> None:
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**33))
     os.environ.setdefault("MALLOC_TOP_PAD_", str(2**28))
     with tempfile.TemporaryDirectory() as folder:
-        # A file, not a port: two trainings on one machine never meet.
-        address = (Path(folder) / "rendezvous").as_uri()
-        spawn(_work, (work, options, world, address), nprocs=world)
+        try:
+            spawn(_work, (work, options, world, folder), nprocs=world)
+        except ProcessException as error:
+            # The other processes fail for want of this one; what it said is what matters.
+            note = Path(folder) / _ERROR
+            if not note.exists():
+                raise
+            kind, text = json.loads(note.read_text())
+            raise _MEANT[kind](text) from error
 
 
 def _work(
-    rank: int, work: Callable[[int, Any], None], options: Any, world: int, address: str
+    rank: int, work: Callable[[int, Any], None], options: Any, world: int, folder: str
 ) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     if world > 1:
         threading.Thread(target=_end_with_parent, daemon=True).start()
+        # A file, not a port: two trainings on one machine never meet.
+        address = (Path(folder) / "rendezvous").as_uri()
         dist.init_process_group("gloo", init_method=address, rank=rank, world_size=world)
     try:
         work(rank, options)
+    except SightlineError as error:
+        if world > 1 and type(error).__name__ in _MEANT:
+            part = Path(folder) / f"{rank}.{_ERROR}"
+            part.write_text(json.dumps([type(error).__name__, str(error)]))
+            part.replace(Path(folder) / _ERROR)
+        raise
     finally:
         torch.set_num_threads(threads)
         if world > 1:
