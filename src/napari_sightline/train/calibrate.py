@@ -13,7 +13,7 @@ from napari_sightline.train.organ_cases import OrganCase
 #: Cases of each process that are looked at.
 COUNT = 24
 #: What may be added to a structure's logit.
-OFFSETS = tuple(round(-2 + 0.1 * k, 1) for k in range(31))
+OFFSETS = tuple(round(-3 + 0.1 * k, 1) for k in range(41))
 #: The last layer's bias, as MONAI's UnetOutBlock names it.
 BIAS = "out.conv.conv.bias"
 
