@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_sightline.errors import BadInput
+from napari_sightline.errors import BadInput, ModelError
 from napari_sightline.models.segmenter import IntensityRule, SegmenterSpec
 from napari_sightline.train.automatic import (
     HEADNECK_SPEC,
@@ -375,6 +375,25 @@ class TestRun:
         kept = torch.load(out.with_suffix(".ckpt"), weights_only=True)["average"][BIAS]
         expected = network.state_dict()[BIAS] - torch.tensor([0, -1.5, 0.5])
         torch.testing.assert_close(kept, expected, atol=1e-3, rtol=0)
+
+    @pytest.mark.parametrize(
+        "offsets", [{"7": 1.0}, {"1": "a"}, {"x": 1.0}, [1.0], {"1": float("nan")}]
+    )
+    def test_offsets_that_make_no_sense(
+        self, pairs: tuple[Path, Path], tmp_path: Path, offsets: object
+    ) -> None:
+        base = write_segmenter(
+            tmp_path / "base.safetensors", small(3).eval(), SPEC, {"offsets": offsets}
+        )
+        with pytest.raises(ModelError, match="offsets noted in the file of 'test'"):
+            train_automatic(
+                tmp_path / "w.safetensors",
+                0.01,
+                images=pairs[0],
+                labels=pairs[1],
+                warm_start=base,
+                workers=1,
+            )
 
     def test_what_is_not_contoured_is_filled_in(self, tmp_path: Path) -> None:
         known = ["Brainstem", "Larynx"]

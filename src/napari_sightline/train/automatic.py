@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from napari_sightline.errors import BadInput
+from napari_sightline.errors import BadInput, ModelError
 from napari_sightline.models.segmenter import IntensityRule, Segmenter, SegmenterSpec, partners_of
 from napari_sightline.segment.doubtful import doubtful
 from napari_sightline.train.calibrate import BIAS, calibrate, spread
@@ -267,9 +267,26 @@ def _plan(options: Options) -> tuple[Segmenter, list[OrganSource], Tensor]:
         start = _with_structures(start, names)
     mirror = start.spec.mirror and options.mirror  # else it unlearns what mirrored windows need
     spec = replace(start.spec, roi=options.roi or start.spec.roi, mirror=mirror)
-    given = about.get("offsets", {})
-    offsets = torch.tensor([float(given.get(str(k), 0.0)) for k in range(spec.outputs)])
-    return Segmenter(start.network, spec), sources, offsets
+    return Segmenter(start.network, spec), sources, _offsets_of(about, start)
+
+
+def _offsets_of(about: dict[str, Any], start: Segmenter) -> Tensor:
+    """Offsets of logits that a model's file notes; zeros where it notes none."""
+    offsets = torch.zeros(start.spec.outputs)
+    try:
+        for output, offset in about.get("offsets", {}).items():
+            offsets[int(output)] = float(offset)
+        if bool(offsets.any()):
+            start.network.get_parameter(BIAS)
+    except (AttributeError, TypeError, ValueError, IndexError) as error:
+        raise ModelError(
+            f"The offsets noted in the file of {start.spec.name!r} are damaged; copy it again."
+        ) from error
+    if not bool(offsets.isfinite().all()):
+        raise ModelError(
+            f"The offsets noted in the file of {start.spec.name!r} are not finite; copy it again."
+        )
+    return offsets
 
 
 def _with_structures(start: Segmenter, names: dict[int, str]) -> Segmenter:
