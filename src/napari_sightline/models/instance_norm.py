@@ -5,6 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+#: Voxels up to which sums are taken in float64: of few the variance can be next to nothing beside
+#: the mean, and then float32 has no digits for it.
+_FEW = 512
+
 
 class ChannelsLastInstanceNorm3d(nn.InstanceNorm3d):
     """`torch.nn.InstanceNorm3d` without its copies, where channels lie last.
@@ -44,7 +48,9 @@ class ChannelsLastInstanceNorm3d(nn.InstanceNorm3d):
         # so that a mean far from zero costs no digits.
         planes = x.permute(0, 2, 3, 4, 1).reshape(x.shape[2], -1, x.shape[1])
         count = planes.shape[0] * planes.shape[1]
-        ones = x.new_ones(1, 1, 1).expand(len(planes), 1, planes.shape[1])
+        if count <= _FEW:
+            planes = planes.double()
+        ones = planes.new_ones(1, 1, 1).expand(len(planes), 1, planes.shape[1])
         mean = torch.bmm(ones, planes).double().sum(0)[0] / count
         squares = torch.bmm(planes.mT, planes).diagonal(dim1=1, dim2=2).double().sum(0) / count
         scale = ((squares - mean * mean).clamp_min_(0) + self.eps).rsqrt()
