@@ -330,3 +330,31 @@ def test_finish_shapes_each_structure_and_takes_nothing_from_others() -> None:
     masks = np.stack([labels == 1, labels == 2])
     apart = Finish(largest=True).apply(masks, spacing)
     assert np.array_equal(apart[0], largest == 1) and np.array_equal(apart[1], largest == 2)
+
+
+class TestTrain:
+    def test_options_are_passed_on(
+        self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: dict[str, Any] = {}
+
+        def train(out: Path, minutes: float, **options: Any) -> None:
+            seen.update(options, out=out, minutes=minutes)
+
+        monkeypatch.setattr("napari_sightline.train.automatic.train", train)
+        monkeypatch.setattr(
+            "napari_sightline.train.automatic.left_out", lambda out: {"p3": ["larynx"]}
+        )
+        start = ["train", "automatic", "--minutes", 2, "--out", tmp_path / "m.safetensors"]
+        code, out, err = run(*start, "--data", tmp_path, "--roi", "96,64,32", "--spacing", 2.5)
+        assert code == 0, err
+        assert "larynx" in out and "left out" in out
+        assert seen["roi"] == (96, 64, 32) and seen["spacing"] == (2.5, 2.5, 2.5)
+        assert seen["data"] == tmp_path and seen["minutes"] == 2 and not seen["complete"]
+        assert seen["rate"] == 8e-4
+        code, _, err = run(*start, "--warm-start", tmp_path / "w", "--roi", 64, "--complete")
+        assert code == 0, err
+        assert seen["roi"] == (64, 64, 64) and seen["spacing"] is None and seen["complete"]
+        assert seen["rate"] == 1e-4
+        for option, text in (("--roi", "64,64"), ("--roi", "6.5"), ("--spacing", "2,x,2")):
+            assert f"{option} is {text!r}; give one number" in sentence(run(*start, option, text))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -16,6 +16,8 @@ from napari_sightline.errors import BadInput
 
 if TYPE_CHECKING:
     from napari_sightline.evaluate.scans import AutoOptions, Outcome
+
+T = TypeVar("T", int, float)
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps or xpu.")]
 Precision = Annotated[
@@ -342,6 +344,19 @@ def bench_the_automatic(
         write_json(json, result)
 
 
+def _three(text: str, kind: type[T], option: str) -> tuple[T, T, T]:
+    """Read three numbers, or one for all axes."""
+    try:
+        numbers = [kind(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) == 1:
+        numbers *= 3
+    if len(numbers) != 3:
+        raise BadInput(f"{option} is {text!r}; give one number, or three with commas between.")
+    return numbers[0], numbers[1], numbers[2]
+
+
 def train_automatic(
     minutes: Annotated[
         float, typer.Option(help="Training time, earlier runs included.", show_default=False)
@@ -371,7 +386,15 @@ def train_automatic(
         str, typer.Option(help="adamw or muon, which learns faster and needs PyTorch 2.9.")
     ] = "adamw",
     roi: Annotated[
-        int | None, typer.Option(help="Side of a crop and of the model's window, voxels.")
+        str | None,
+        typer.Option(help="Voxels of a crop and of the model's window: 64, or 96,64,64."),
+    ] = None,
+    spacing: Annotated[
+        str | None,
+        typer.Option(
+            help="Millimetres of the grid that is learnt on, along the network's axes: 2, or "
+            "2.5,3.5,3.5; the model's own by default."
+        ),
     ] = None,
     mirror: Annotated[
         bool | None,
@@ -410,7 +433,8 @@ def train_automatic(
         rate=rate if rate is not None else 8e-4 if warm_start is None else 1e-4,
         precision=precision,
         optimiser=optimiser,
-        roi=(roi, roi, roi) if roi else None,
+        roi=_three(roi, int, "--roi") if roi else None,
+        spacing=_three(spacing, float, "--spacing") if spacing else None,
         mirror=mirror,
         complete=complete,
     )

@@ -23,6 +23,7 @@ from napari_sightline.train.automatic import train as train_automatic
 from napari_sightline.train.calibrate import BIAS
 from napari_sightline.train.organ_cases import OrganSource, find_headneck, find_pairs, read_case
 from napari_sightline.train.organ_crops import Mirror, OrganCrop, OrganSampler
+from napari_sightline.train.organ_judge import OrganJudge
 from napari_sightline.train.partial_loss import partial_loss
 
 pytest.importorskip("monai")
@@ -395,7 +396,9 @@ class TestRun:
                 workers=1,
             )
 
-    def test_what_is_not_contoured_is_filled_in(self, tmp_path: Path) -> None:
+    @staticmethod
+    def _headneck(tmp_path: Path) -> Path:
+        """Write two partly contoured cases, and a model to start from."""
         known = ["Brainstem", "Larynx"]
         index: dict[str, dict[str, object]] = {}
         for k in range(2):
@@ -407,7 +410,10 @@ class TestRun:
             index[f"pt_{k}"] = {"group": group, "contoured": known}
         (tmp_path / "index.json").write_text(json.dumps({"headneck_ct": index}))
         spec = replace(HEADNECK_SPEC, roi=SPEC.roi)
-        base = write_segmenter(tmp_path / "base.safetensors", small(8).eval(), spec)
+        return write_segmenter(tmp_path / "base.safetensors", small(8).eval(), spec)
+
+    def test_what_is_not_contoured_is_filled_in(self, tmp_path: Path) -> None:
+        base = self._headneck(tmp_path)
         seen: list[tuple[int, ...]] = []
         draw = OrganSampler.draw
 
@@ -429,6 +435,34 @@ class TestRun:
                 )
                 assert set(seen) == {tuple(range(1, 8)) if complete else (1, 6)}
                 seen.clear()
+
+    def test_another_grid_than_the_models_own(self, tmp_path: Path) -> None:
+        base = self._headneck(tmp_path)
+        shapes: list[tuple[tuple[int, ...], list[float], tuple[int, ...]]] = []
+        logits = OrganJudge.logits
+
+        def noted(judge, network, case, bf16, roi=None):  # type: ignore[no-untyped-def]
+            shapes.append((case.labels.shape, case.spacing.tolist(), roi or judge.spec.roi))
+            return logits(judge, network, case, bf16, roi)
+
+        out = tmp_path / "coarse.safetensors"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(OrganJudge, "logits", noted)
+            train_automatic(
+                out,
+                0.002,
+                data=tmp_path,
+                warm_start=base,
+                workers=1,
+                roi=(64, 32, 64),
+                spacing=(2.0, 4.0, 4.0),
+                complete=True,
+            )
+        # What is missing was filled in on the grid that the model had learnt, the rest is on ours.
+        assert shapes[0] == ((35, 29, 32), [2.5] * 3, SPEC.roi)
+        assert {s for s, _, _ in shapes[1:]} == {(44, 18, 20)}
+        model, _ = read_segmenter(out)
+        assert model.spec.spacing == (2.0, 4.0, 4.0) and model.spec.roi == (64, 32, 64)
 
     def test_contours_of_another_image_are_left_out(self, tmp_path: Path) -> None:
         for k in range(13):
@@ -483,6 +517,8 @@ class TestRun:
             ({"complete": True}, "filled in by the model of --warm-start"),
             ({"roi": (48, 48, 48)}, "multiples of 32"),
             ({"roi": (32, 32, 32)}, "multiples of 32"),
+            ({"spacing": (2.0, 0.0, 2.0)}, "0.1 to 20 mm"),
+            ({"spacing": (2.0, float("nan"), 2.0)}, "0.1 to 20 mm"),
         ],
     )
     def test_bad_options(self, tmp_path: Path, change: dict[str, object], words: str) -> None:

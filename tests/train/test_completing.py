@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from napari_sightline.segment.scaling import Scaling
-from napari_sightline.train.completing import complete
+from napari_sightline.train.completing import brought, complete
 from napari_sightline.train.organ_cases import OrganCase, OrganSource
 
 SHAPE = (12, 10, 8)
@@ -61,3 +62,26 @@ def test_only_what_is_missing_and_free_and_seen_is_taken() -> None:
 def test_a_case_that_lacks_nothing_stays() -> None:
     case = case_of((1, 2, 3))
     assert complete(case, logits_of, 4, 0.1) is case
+
+
+def test_chances_come_to_another_grid_of_the_scan() -> None:
+    case = case_of((1,))
+    fine = replace(
+        case,
+        labels=np.zeros((24, 10, 5), np.uint8),
+        spacing=np.array([0.5, 1.0, 1.6]),
+    )
+
+    # Millimetres from the centre of the scan, which both grids share, along each axis.
+    def ramps(of: OrganCase) -> torch.Tensor:
+        places = [
+            (np.arange(n) - (n - 1) / 2) * mm
+            for n, mm in zip(of.labels.shape, of.spacing, strict=True)
+        ]
+        return torch.from_numpy(np.stack(np.meshgrid(*places, indexing="ij"))).float()
+
+    found, expected = brought(ramps(case), case, fine), ramps(fine)
+    assert found.shape == (3, 24, 10, 5)
+    # Beyond the outer voxels' centres the outer voxel counts.
+    limits = torch.tensor([5.5, 4.5, 3.5]).view(3, 1, 1, 1)
+    torch.testing.assert_close(found, expected.clamp(-limits, limits))

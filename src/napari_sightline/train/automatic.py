@@ -20,7 +20,7 @@ from napari_sightline.errors import BadInput, ModelError
 from napari_sightline.models.segmenter import IntensityRule, Segmenter, SegmenterSpec, partners_of
 from napari_sightline.segment.doubtful import doubtful
 from napari_sightline.train.calibrate import BIAS, calibrate, spread
-from napari_sightline.train.completing import complete
+from napari_sightline.train.completing import brought, complete
 from napari_sightline.train.loop import RunOptions, Trainer, workers_or_all
 from napari_sightline.train.organ_cases import (
     OrganCase,
@@ -74,6 +74,7 @@ class Options(RunOptions):
     labels: Path | None = None
     warm_start: Path | None = None
     roi: tuple[int, int, int] | None = None
+    spacing: tuple[float, float, float] | None = None
     mirror: bool = False
     complete: bool = False
 
@@ -115,6 +116,7 @@ def train(
     precision: str = "bf16",
     optimiser: str = "adamw",
     roi: tuple[int, int, int] | None = None,
+    spacing: tuple[float, float, float] | None = None,
     mirror: bool | None = None,
     complete: bool = False,
 ) -> None:
@@ -149,6 +151,9 @@ def train(
         ``"adamw"`` or ``"muon"``, see `napari_sightline.train.optimiser.optimiser_of`.
     roi : tuple of 3 int, optional
         Voxels of a crop, and of the model's window, instead of the model's own.
+    spacing : tuple of 3 float, optional
+        Millimetres of the grid that is learnt on, along the network's axes, instead of the model's
+        own.
     mirror : bool, optional
         Whether every other crop is mirrored left to right, and structures whose names differ in
         left and right change places. By default for the embedded model only: a head looks alike
@@ -179,6 +184,7 @@ def train(
         labels=labels,
         warm_start=warm_start,
         roi=roi,
+        spacing=spacing,
         mirror=data is not None if mirror is None else mirror,
         complete=complete,
     )
@@ -221,12 +227,25 @@ def _guarded(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     return run
 
 
-def _plan(options: Options) -> tuple[Segmenter, list[OrganSource], Tensor]:
-    """Read options into a model to start from, the cases to learn from, and its offsets."""
+@dataclass(frozen=True)
+class _Plan:
+    """A model to start from, with the facts it shall have and those it has; cases; its offsets."""
+
+    start: Segmenter
+    own: SegmenterSpec
+    sources: list[OrganSource]
+    offsets: Tensor
+
+
+def _plan(options: Options) -> _Plan:
+    """Read options."""
     roi = options.roi
     if roi is not None and (any(n < 32 or n % 32 for n in roi) or max(roi) < 64):
         # At stride 32 the network normalises over what is left, which one voxel does not allow.
         raise BadInput(f"A crop of {roi} voxels does not fit; give multiples of 32, one above 32.")
+    mm = options.spacing
+    if mm is not None and not all(0.1 <= x <= 20 for x in mm):  # NaN is refused too
+        raise BadInput(f"A grid of {mm} mm is none to learn on; give spacings of 0.1 to 20 mm.")
     own = options.images is not None or options.labels is not None
     if own == (options.data is not None):
         raise BadInput("Give either --data, or --images and --labels, to learn from.")
@@ -266,8 +285,14 @@ def _plan(options: Options) -> tuple[Segmenter, list[OrganSource], Tensor]:
             about = {}  # the last layer is made anew
         start = _with_structures(start, names)
     mirror = start.spec.mirror and options.mirror  # else it unlearns what mirrored windows need
-    spec = replace(start.spec, roi=options.roi or start.spec.roi, mirror=mirror)
-    return Segmenter(start.network, spec), sources, _offsets_of(about, start)
+    spec = replace(
+        start.spec,
+        roi=options.roi or start.spec.roi,
+        spacing=options.spacing or start.spec.spacing,
+        mirror=mirror,
+    )
+    offsets = _offsets_of(about, start)
+    return _Plan(Segmenter(start.network, spec), start.spec, sources, offsets)
 
 
 def _offsets_of(about: dict[str, Any], start: Segmenter) -> Tensor:
@@ -318,8 +343,9 @@ class _Trainer(Trainer):
     options: Options
 
     def __init__(self, rank: int, options: Options) -> None:
-        start, sources, offsets = _plan(options)
-        self.spec, world = start.spec, options.workers
+        plan = _plan(options)
+        start, sources, offsets = plan.start, plan.sources, plan.offsets
+        self.spec, self.own, world = start.spec, plan.own, options.workers
         self.plain = deepcopy(start.network).eval()
         network = start.network.train()
         if bool(offsets.any()):
@@ -372,13 +398,14 @@ class _Trainer(Trainer):
 
     def _completed(self, case: OrganCase) -> OrganCase:
         """Let the model that is started from fill in what a case does not contour."""
+        return complete(case, self._found, self.spec.outputs, self.spec.fragments)
+
+    def _found(self, case: OrganCase) -> Tensor:
+        """Chances by the model that is started from, which works on the grid it has learnt."""
+        read = case if self.own.spacing == self.spec.spacing else read_case(case.source, self.own)
         bf16 = self.options.precision == "bf16"
-        return complete(
-            case,
-            lambda c: self.judge.logits(self.plain, c, bf16),
-            self.spec.outputs,
-            self.spec.fragments,
-        )
+        chances = self.judge.logits(self.plain, read, bf16, self.own.roi).softmax(0)
+        return chances if read is case else brought(chances, read, case)
 
     def learn(self, done: float) -> float:
         crop = self.sampler.draw()

@@ -9,11 +9,12 @@ import numpy as np
 from torch import Tensor
 
 from napari_sightline.segment.finish import Finish
+from napari_sightline.segment.resample import Taps, resample_tensor
 from napari_sightline.train.organ_cases import OrganCase
 
 
 def complete(
-    case: OrganCase, logits_of: Callable[[OrganCase], Tensor], outputs: int, fragments: float
+    case: OrganCase, found_of: Callable[[OrganCase], Tensor], outputs: int, fragments: float
 ) -> OrganCase:
     """Fill in what a case does not contour, so that a model learns from it nevertheless.
 
@@ -26,8 +27,8 @@ def complete(
     ----------
     case : OrganCase
         The case; not changed.
-    logits_of : callable
-        Gives a case's logits, ``(outputs, d0, d1, d2)``, on its own grid.
+    found_of : callable
+        Gives a case's logits or chances, ``(outputs, d0, d1, d2)``, on its own grid.
     outputs : int
         Channels; 0 is the background.
     fragments : float
@@ -41,7 +42,7 @@ def complete(
     missing = [value for value in range(1, outputs) if value not in case.source.known]
     if not missing:
         return case
-    found = logits_of(case).argmax(0).numpy().astype(np.uint8)
+    found = found_of(case).argmax(0).numpy().astype(np.uint8)
     found[~np.isin(found, missing) | case.blank | (case.labels > 0)] = 0
     spacing = (float(case.spacing[0]), float(case.spacing[1]), float(case.spacing[2]))
     found = Finish(fragments=fragments).apply(found, spacing)
@@ -51,3 +52,23 @@ def complete(
         source=replace(case.source, known=known),
         labels=np.where(found > 0, found, case.labels),
     )
+
+
+def brought(chances: Tensor, read: OrganCase, case: OrganCase) -> Tensor:
+    """Bring chances from one working grid of a scan to another; both share the scan's centre.
+
+    Parameters
+    ----------
+    chances : torch.Tensor, shape (outputs, d0, d1, d2), float32
+        On the grid of `read`.
+    read, case : OrganCase
+        The same scan on two grids, along the same axes.
+
+    Returns
+    -------
+    torch.Tensor, shape (outputs, e0, e1, e2)
+        On the grid of `case`.
+    """
+    sizes = zip(read.labels.shape, read.spacing, case.labels.shape, case.spacing, strict=True)
+    a, b, c = (Taps.between(n, float(mm), m, float(to)) for n, mm, m, to in sizes)
+    return resample_tensor(chances, (a, b, c))

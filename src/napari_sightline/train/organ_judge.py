@@ -56,8 +56,14 @@ class OrganJudge:
         return {"dice": dice, "mean": round(sum(dice.values()) / len(dice), 4)}
 
     @torch.no_grad()
-    def logits(self, network: nn.Module, case: OrganCase, bf16: bool) -> Tensor:
-        """Logits of a whole case, ``(outputs, d0, d1, d2)``."""
+    def logits(
+        self,
+        network: nn.Module,
+        case: OrganCase,
+        bf16: bool,
+        roi: tuple[int, int, int] | None = None,
+    ) -> Tensor:
+        """Logits of a whole case, ``(outputs, d0, d1, d2)``; in windows of `roi` or the model's."""
         from napari_sightline.models.monai_parts import sliding_window_inference
 
         image = torch.from_numpy(case.image).float()[None]
@@ -68,7 +74,7 @@ class OrganJudge:
                 return network(windows).float()
 
         logits = sliding_window_inference(
-            image, self.spec.roi, 1, run, overlap=OVERLAP, mode="gaussian"
+            image, roi or self.spec.roi, 1, run, overlap=OVERLAP, mode="gaussian"
         )
         assert isinstance(logits, Tensor)
         return logits[0]
