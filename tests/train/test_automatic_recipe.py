@@ -378,7 +378,7 @@ class TestRun:
         torch.testing.assert_close(kept, expected, atol=1e-3, rtol=0)
 
     @pytest.mark.parametrize(
-        "offsets", [{"7": 1.0}, {"1": "a"}, {"x": 1.0}, [1.0], {"1": float("nan")}]
+        "offsets", [{"7": 1.0}, {"-1": 1.0}, {"1": "a"}, {"x": 1.0}, [1.0], {"1": float("nan")}]
     )
     def test_offsets_that_make_no_sense(
         self, pairs: tuple[Path, Path], tmp_path: Path, offsets: object

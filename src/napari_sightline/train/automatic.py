@@ -300,10 +300,12 @@ def _offsets_of(about: dict[str, Any], start: Segmenter) -> Tensor:
     offsets = torch.zeros(start.spec.outputs)
     try:
         for output, offset in about.get("offsets", {}).items():
+            if not 0 < int(output) < len(offsets):
+                raise ValueError(output)
             offsets[int(output)] = float(offset)
         if bool(offsets.any()):
             start.network.get_parameter(BIAS)
-    except (AttributeError, TypeError, ValueError, IndexError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise ModelError(
             f"The offsets noted in the file of {start.spec.name!r} are damaged; copy it again."
         ) from error
