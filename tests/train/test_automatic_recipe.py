@@ -22,7 +22,7 @@ from napari_sightline.train.automatic import (
 from napari_sightline.train.automatic import train as train_automatic
 from napari_sightline.train.calibrate import BIAS
 from napari_sightline.train.organ_cases import OrganSource, find_headneck, find_pairs, read_case
-from napari_sightline.train.organ_crops import Mirror, OrganCrop, OrganSampler
+from napari_sightline.train.organ_crops import Mirror, OrganCrop, OrganSampler, labels_at
 from napari_sightline.train.organ_judge import OrganJudge
 from napari_sightline.train.partial_loss import partial_loss
 
@@ -217,6 +217,36 @@ class TestCrops:
         assert not all(torch.equal(a, b) for a, b in zip(images(1), images(2), strict=True))
 
 
+class TestLabelsBetweenVoxels:
+    @pytest.mark.parametrize("seed", range(8))
+    def test_the_greatest_share_wins(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        shape = (9, 12, 7)
+        labels = np.zeros(shape, np.uint8)
+        labels[1:5, 2:9, 0:4] = rng.integers(0, 4, (4, 7, 4)) * (seed > 0)
+        if seed > 4:
+            labels[-1, -1] = 9  # at the border, which goes on outside
+        grid = torch.from_numpy(rng.uniform(-1.3, 1.3, (1, 8, 7, 6, 3))).float()
+        # The voxels around each place, and their shares.
+        at = (grid[0].numpy()[..., ::-1] + 1) * np.array(shape) / 2 - 0.5
+        at = np.clip(at, 0, np.array(shape) - 1)
+        first = np.minimum(at.astype(int), np.array(shape) - 2)
+        rest = at - first
+        shares = np.zeros((10, *at.shape[:3]))
+        for corner in np.ndindex(2, 2, 2):
+            share = np.prod(np.where(corner, rest, 1 - rest), -1)
+            np.add.at(
+                shares,
+                (labels[tuple(np.moveaxis(first + corner, -1, 0))], *np.indices(share.shape)),
+                share,
+            )
+        found = labels_at(labels, grid).numpy()
+        order = np.sort(shares, 0)
+        clear = order[-1] - order[-2] > 1e-4
+        assert clear.mean() > 0.9
+        assert np.array_equal(found[clear], shares.argmax(0)[clear])
+
+
 class TestLoss:
     labels = torch.tensor([0, 1, 2, 0]).view(1, 4, 1, 1)
     seen = torch.ones(1, 4, 1, 1, dtype=torch.bool)
@@ -240,6 +270,47 @@ class TestLoss:
             expected = expected + 0.5 * (1 - (2 * both + 20) / (sizes + 20))
             expected = expected - 0.5 * 0.1 * p[0, k][t[0] > 0].log().mean()
         assert self.loss(logits, [True] * 3) == pytest.approx(float(expected), rel=1e-5)
+
+    @pytest.mark.parametrize("seed", range(12))
+    def test_value_and_gradient_are_those_of_its_formula(self, seed: int) -> None:
+        torch.manual_seed(seed)
+        logits = (4 * torch.randn(2, 5, 6, 5, 4)).requires_grad_()
+        known = torch.rand(2, 5) < 0.6
+        known[:, 0] = True
+        if seed == 0:
+            known[:, 1:] = False
+        labels = torch.randint(0, 5, (2, 6, 5, 4)) * (torch.rand(2, 6, 5, 4) < 0.5 * (seed != 1))
+        labels = torch.stack([x * k[x] for x, k in zip(labels, known, strict=True)])
+        seen = torch.rand(labels.shape) < 0.8
+        expected = sum(map(self.formula, logits, labels, seen, known)) / 2
+        (gradient,) = torch.autograd.grad(expected, logits)
+        loss = partial_loss(logits, labels, seen, known)
+        torch.testing.assert_close(loss, expected)
+        # As the last of other operations, such as the one of a loss that is scaled.
+        (3 * loss).backward()
+        torch.testing.assert_close(logits.grad, 3 * gradient, atol=1e-6, rtol=1e-4)
+
+    @staticmethod
+    def formula(
+        logits: torch.Tensor, labels: torch.Tensor, seen: torch.Tensor, known: torch.Tensor
+    ) -> torch.Tensor:
+        p = logits.softmax(0)
+        empty = p[0] + p[~known].sum(0)
+        target = torch.where(labels == 0, empty, p.gather(0, labels[None])[0])
+        weight = torch.where(seen, 1.0, 0.05 * (labels == 0))
+        loss = -(weight * target.log()).sum() / weight.sum()
+        parts, shares, missed = [], [], []
+        for k in range(1, len(p)):
+            if known[k]:
+                t = (labels == k) & seen
+                above, below = 2 * p[k][t].sum() + 20, p[k][seen].sum() + t.sum() + 20
+                shares.append(1.0 if t.any() else 0.25)
+                parts.append(shares[-1] * (1 - above / below))
+                if t.any():
+                    missed.append(-p[k][t].log().mean())
+        if parts:
+            loss = loss + sum(parts) / sum(shares)
+        return loss + 0.1 * sum(missed) / len(missed) if missed else loss
 
     def test_a_small_organ_that_died_out_is_pulled_back(self) -> None:
         labels = torch.zeros(1, 16, 16, 16, dtype=torch.int64)
