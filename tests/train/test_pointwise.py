@@ -31,7 +31,9 @@ def test_it_is_the_convolution(
     expected, gradients = learnt()
     multiply_pointwise(convolution)
     found, others = learnt()
-    assert found.shape == expected.shape and found.is_contiguous(memory_format=layout)
+    # Of one channel, both layouts are one.
+    assert channels[0] == 1 or found.is_contiguous(memory_format=layout)
+    assert found.shape == expected.shape
     torch.testing.assert_close(found, expected)
     for a, b in zip(others, gradients, strict=True):
         torch.testing.assert_close(a, b)
