@@ -34,7 +34,6 @@ from napari_sightline.train.organ_judge import COUNT as JUDGED
 from napari_sightline.train.organ_judge import OrganJudge
 from napari_sightline.train.parallel import gather, launch
 from napari_sightline.train.partial_loss import partial_loss
-from napari_sightline.train.pointwise import multiply_pointwise
 from napari_sightline.train.window_attention import halve_attention
 
 #: Facts of the embedded model. Air is 0, which is what windows beyond the scan are filled with.
@@ -358,7 +357,6 @@ class _Trainer(Trainer):
                 network.get_parameter(BIAS).sub_(offsets)
         guard_small_grids(network)
         halve_attention(network)
-        multiply_pointwise(network)
         super().__init__(rank, options, network)
         learning = [s for s in sources if not s.validates]
         held = sorted((s for s in sources if s.validates), key=lambda s: (-len(s.known), s.name))
