@@ -13,8 +13,8 @@ def halve_attention(network: nn.Module) -> None:
     """Let scores of attention stay in the precision of autocast while gradients are wanted.
 
     MONAI adds a float32 bias to bf16 scores, so that these, their softmax and all their gradients
-    are float32, 64 of them a token and head. The softmax itself sums in float32 either way. Without autocast, or without gradients, MONAI's own
-    forward runs.
+    are float32, 64 of them a token and head. The softmax itself sums in float32 either way. Without
+    autocast, or without gradients, MONAI's own forward runs.
 
     Parameters
     ----------
