@@ -7,7 +7,6 @@ docs/training_automatic.md for the choices behind it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,12 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from napari_sightline.errors import BadInput, ModelError
+from napari_sightline.errors import BadInput
 from napari_sightline.models.segmenter import IntensityRule, Segmenter, SegmenterSpec, partners_of
 from napari_sightline.segment.doubtful import doubtful
-from napari_sightline.train.calibrate import BIAS, calibrate, spread
+from napari_sightline.train.calibrate import BIAS, calibrate, noted_offsets, spread
 from napari_sightline.train.completing import brought, complete
 from napari_sightline.train.loop import RunOptions, Trainer, workers_or_all
+from napari_sightline.train.mixed_precision import guard_small_grids, halve_attention
 from napari_sightline.train.organ_cases import (
     OrganCase,
     OrganSource,
@@ -34,7 +34,6 @@ from napari_sightline.train.organ_judge import COUNT as JUDGED
 from napari_sightline.train.organ_judge import OrganJudge
 from napari_sightline.train.parallel import gather, launch
 from napari_sightline.train.partial_loss import partial_loss
-from napari_sightline.train.window_attention import halve_attention
 
 #: Facts of the embedded model. Air is 0, which is what windows beyond the scan are filled with.
 HEADNECK_SPEC = SegmenterSpec(
@@ -208,26 +207,6 @@ def left_out(out: Path) -> dict[str, list[str]]:
     return dict(found[-1]) if found else {}
 
 
-def guard_small_grids(network: nn.Module) -> None:
-    """Let convolutions on grids of fewer than three voxels a side leave bf16.
-
-    oneDNN's bf16 weight gradient is wrong there, see docs/training.md.
-    """
-    for module in network.modules():
-        if isinstance(module, nn.Conv3d) and max(module.kernel_size) > 1:
-            module.forward = _guarded(module.forward)  # type: ignore[assignment]
-
-
-def _guarded(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    def run(x: Tensor) -> Tensor:
-        if min(x.shape[2:]) >= 3:
-            return forward(x)
-        with torch.autocast("cpu", enabled=False):
-            return forward(x.float())
-
-    return run
-
-
 @dataclass(frozen=True)
 class _Plan:
     """A model to start from, with the facts it shall have and those it has; cases; its offsets."""
@@ -292,29 +271,8 @@ def _plan(options: Options) -> _Plan:
         spacing=options.spacing or start.spec.spacing,
         mirror=mirror,
     )
-    offsets = _offsets_of(about, start)
+    offsets = noted_offsets(about, start)
     return _Plan(Segmenter(start.network, spec), start.spec, sources, offsets)
-
-
-def _offsets_of(about: dict[str, Any], start: Segmenter) -> Tensor:
-    """Offsets of logits that a model's file notes; zeros where it notes none."""
-    offsets = torch.zeros(start.spec.outputs)
-    try:
-        for output, offset in about.get("offsets", {}).items():
-            if not 0 < int(output) < len(offsets):
-                raise ValueError(output)
-            offsets[int(output)] = float(offset)
-        if bool(offsets.any()):
-            start.network.get_parameter(BIAS)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"The offsets noted in the file of {start.spec.name!r} are damaged; copy it again."
-        ) from error
-    if not bool(offsets.isfinite().all()):
-        raise ModelError(
-            f"The offsets noted in the file of {start.spec.name!r} are not finite; copy it again."
-        )
-    return offsets
 
 
 def _with_structures(start: Segmenter, names: dict[int, str]) -> Segmenter:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from napari_sightline.errors import ModelError
+from napari_sightline.models.segmenter import Segmenter
 from napari_sightline.train.organ_cases import OrganCase
 
 #: Cases of each process that are looked at.
@@ -26,6 +29,45 @@ def spread(cases: Sequence[OrganCase]) -> list[OrganCase]:
     ordered = sorted(cases, key=lambda c: c.source.name)
     count = min(COUNT, len(ordered))
     return [ordered[k * len(ordered) // count] for k in range(count)]
+
+
+def noted_offsets(about: Mapping[str, Any], model: Segmenter) -> Tensor:
+    """Read the offsets of logits that a model's file notes.
+
+    Parameters
+    ----------
+    about : mapping
+        What the file notes, see `napari_sightline.models.segmenter_io.read_segmenter`.
+    model : Segmenter
+        The model of that file.
+
+    Returns
+    -------
+    torch.Tensor, shape (outputs,), float32
+        Zeros where it notes none.
+
+    Raises
+    ------
+    ModelError
+        Where they do not fit the model.
+    """
+    offsets = torch.zeros(model.spec.outputs)
+    try:
+        for output, offset in about.get("offsets", {}).items():
+            if not 0 < int(output) < len(offsets):
+                raise ValueError(output)
+            offsets[int(output)] = float(offset)
+        if bool(offsets.any()):
+            model.network.get_parameter(BIAS)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"The offsets noted in the file of {model.spec.name!r} are damaged; copy it again."
+        ) from error
+    if not bool(offsets.isfinite().all()):
+        raise ModelError(
+            f"The offsets noted in the file of {model.spec.name!r} are not finite; copy it again."
+        )
+    return offsets
 
 
 def calibrate(

@@ -1,4 +1,4 @@
-"""Attention within Swin's windows, made cheaper to learn."""
+"""Learning in bf16: what must leave it, and what need not."""
 
 from __future__ import annotations
 
@@ -7,6 +7,26 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+
+def guard_small_grids(network: nn.Module) -> None:
+    """Let convolutions on grids of fewer than three voxels a side leave bf16.
+
+    oneDNN's bf16 weight gradient is wrong there, see docs/training.md.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d) and max(module.kernel_size) > 1:
+            module.forward = _guarded(module.forward)  # type: ignore[assignment]
+
+
+def _guarded(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def run(x: Tensor) -> Tensor:
+        if min(x.shape[2:]) >= 3:
+            return forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return forward(x.float())
+
+    return run
 
 
 def halve_attention(network: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Attention of Swin's windows while it learns."""
+"""Learning in bf16."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ pytest.importorskip("monai")
 
 from monai.networks.nets.swin_unetr import SwinUNETR, WindowAttention, compute_mask
 
-from napari_sightline.train.window_attention import halve_attention
+from napari_sightline.train.mixed_precision import guard_small_grids, halve_attention
 
 WINDOW, TOKENS = (4, 4, 4), 64
 
@@ -112,3 +112,25 @@ def test_a_whole_network_learns_alike() -> None:
     halve_attention(network)
     after = gradient()
     assert float(torch.cosine_similarity(before, after, dim=0)) > 0.98
+
+
+def test_bf16_gradients_can_be_trusted_on_the_smallest_grid() -> None:
+    torch.manual_seed(0)
+    network = SwinUNETR(1, 3, feature_size=12, depths=(1, 1, 1, 1), window_size=4).train()
+    guard_small_grids(network)
+    image = torch.randn(1, 1, 64, 64, 32)
+    weights = [p for name, p in network.named_parameters() if "encoder10" in name and p.ndim == 5]
+
+    def gradients(bf16: bool) -> list[torch.Tensor]:
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            network(image).float().square().mean().backward()
+        return [w.grad.clone() for w in weights if w.grad is not None]
+
+    exact = gradients(False)
+    assert len(exact) == 2
+    for _ in range(2):
+        junk = [torch.full((200_000,), float("nan")) for _ in range(20)]
+        del junk
+        for got, expected in zip(gradients(True), exact, strict=True):
+            assert float((got - expected).norm() / expected.norm()) < 0.5
