@@ -356,5 +356,11 @@ class TestTrain:
         assert code == 0, err
         assert seen["roi"] == (64, 64, 64) and seen["spacing"] is None and seen["complete"]
         assert seen["rate"] == 1e-4
-        for option, text in (("--roi", "64,64"), ("--roi", "6.5"), ("--spacing", "2,x,2")):
-            assert f"{option} is {text!r}; give one number" in sentence(run(*start, option, text))
+        for option, text in (
+            ("--roi", "64,64"),
+            ("--roi", "6.5"),
+            ("--roi", ""),
+            ("--spacing", "2,y,2"),
+        ):
+            assert f"The answer {text!r} for {option[2:]}" in sentence(run(*start, option, text))
+        assert "give millimetres" in sentence(run(*start, "--spacing", "scan"))

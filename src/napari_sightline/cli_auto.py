@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,8 +16,6 @@ from napari_sightline.errors import BadInput
 
 if TYPE_CHECKING:
     from napari_sightline.evaluate.scans import AutoOptions, Outcome
-
-T = TypeVar("T", int, float)
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps or xpu.")]
 Precision = Annotated[
@@ -344,19 +342,6 @@ def bench_the_automatic(
         write_json(json, result)
 
 
-def _three(text: str, kind: type[T], option: str) -> tuple[T, T, T]:
-    """Read three numbers, or one for all axes."""
-    try:
-        numbers = [kind(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) == 1:
-        numbers *= 3
-    if len(numbers) != 3:
-        raise BadInput(f"{option} is {text!r}; give one number, or three with commas between.")
-    return numbers[0], numbers[1], numbers[2]
-
-
 def train_automatic(
     minutes: Annotated[
         float, typer.Option(help="Training time, earlier runs included.", show_default=False)
@@ -416,10 +401,15 @@ def train_automatic(
 ) -> None:
     """Train the embedded automatic model, or fine-tune a Swin-UNETR on your own labels."""
     from napari_sightline.io.targets import check_target
+    from napari_sightline.models.questions import parse
     from napari_sightline.segment.doubtful import sentence
     from napari_sightline.train.automatic import left_out, train
 
     check_target(out, (".safetensors",))
+    sides = None if roi is None else parse("roi", roi)
+    grid = None if spacing is None else parse("spacing", spacing)
+    if spacing is not None and grid is None:
+        raise BadInput("A grid that is another one for each scan cannot be set; give millimetres.")
     train(
         out,
         minutes,
@@ -433,8 +423,8 @@ def train_automatic(
         rate=rate if rate is not None else 8e-4 if warm_start is None else 1e-4,
         precision=precision,
         optimiser=optimiser,
-        roi=_three(roi, int, "--roi") if roi else None,
-        spacing=_three(spacing, float, "--spacing") if spacing else None,
+        roi=sides,
+        spacing=grid,
         mirror=mirror,
         complete=complete,
     )

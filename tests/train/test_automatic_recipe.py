@@ -15,6 +15,7 @@ from napari_sightline.errors import BadInput, ModelError
 from napari_sightline.models.segmenter import IntensityRule, SegmenterSpec
 from napari_sightline.train.automatic import (
     HEADNECK_SPEC,
+    _Trainer,
     headneck_network,
     left_out,
 )
@@ -508,9 +509,35 @@ class TestRun:
             )
         # What is missing was filled in on the grid that the model had learnt, the rest is on ours.
         assert shapes[0] == ((35, 29, 32), [2.5] * 3, SPEC.roi)
-        assert {s for s, _, _ in shapes[1:]} == {(44, 18, 20)}
+        assert {s for s, _, _ in shapes[1:]} == {(44, 18, 20)} and len(shapes) > 2
         model, _ = read_segmenter(out)
         assert model.spec.spacing == (2.0, 4.0, 4.0) and model.spec.roi == (64, 32, 64)
+
+    def test_learning_is_guarded_and_halved(
+        self, pairs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        base = write_segmenter(tmp_path / "base.safetensors", small(3).eval(), SPEC)
+        dtypes: dict[str, set[torch.dtype]] = {"scores": set(), "deepest": set()}
+        forward = _Trainer.learn
+
+        def watched(trainer: _Trainer, done: float) -> float:
+            for name, module in trainer.state.model.named_modules():
+                if name.endswith("attn_drop"):
+                    module.register_forward_hook(lambda m, x, y: dtypes["scores"].add(y.dtype))
+                if name == "encoder10.layer.conv1.conv":
+                    module.register_forward_hook(lambda m, x, y: dtypes["deepest"].add(y.dtype))
+            return forward(trainer, done)
+
+        monkeypatch.setattr(_Trainer, "learn", watched)
+        train_automatic(
+            tmp_path / "w.safetensors",
+            0.002,
+            images=pairs[0],
+            labels=pairs[1],
+            warm_start=base,
+            workers=1,
+        )
+        assert dtypes == {"scores": {torch.bfloat16}, "deepest": {torch.float32}}
 
     def test_contours_of_another_image_are_left_out(self, tmp_path: Path) -> None:
         for k in range(13):

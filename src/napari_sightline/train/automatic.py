@@ -363,11 +363,11 @@ class _Trainer(Trainer):
         return complete(case, self._found, self.spec.outputs, self.spec.fragments)
 
     def _found(self, case: OrganCase) -> Tensor:
-        """Chances by the model that is started from, which works on the grid it has learnt."""
+        """Logits of the model that is started from; chances where its own grid is another one."""
         read = case if self.own.spacing == self.spec.spacing else read_case(case.source, self.own)
         bf16 = self.options.precision == "bf16"
-        chances = self.judge.logits(self.plain, read, bf16, self.own.roi).softmax(0)
-        return chances if read is case else brought(chances, read, case)
+        logits = self.judge.logits(self.plain, read, bf16, self.own.roi)
+        return logits if read is case else brought(logits.softmax(0), read, case)
 
     def learn(self, done: float) -> float:
         crop = self.sampler.draw()
