@@ -203,6 +203,45 @@ class TestCrops:
                 assert torch.equal(a, b)
         assert min(kinds) > 8
 
+    @pytest.mark.parametrize(("orientation", "axis", "sign"), [("SPL", 2, 1), ("RAS", 0, -1)])
+    def test_contours_beside_what_is_seen_stay_on_their_side_when_mirrored(
+        self, tmp_path: Path, orientation: str, axis: int, sign: int
+    ) -> None:
+        # Contours that lie on what is seen, taken for such that lie 3 mm further left.
+        shape = (40, 44, 48)
+        x, y, z = np.indices(shape)
+        ball = ((x - 20) ** 2 + (y - 22) ** 2 + (z - 24) ** 2) < 8**2
+        write(tmp_path / "a_ct.nii.gz", np.where(ball, 200, -100).astype(np.int16))
+        write(tmp_path / "a_seg.nii.gz", ball.astype(np.uint8))
+        source = OrganSource("a", tmp_path / "a_ct.nii.gz", tmp_path / "a_seg.nii.gz", (1,), False)
+        spec = replace(SPEC, orientation=orientation, labels={1: "liver"}, spacing=(2.0, 2.0, 2.0))
+        mirror = Mirror.of(spec, 3.0)
+        assert mirror == Mirror(axis, {}, 3.0 * sign)
+        sampler = OrganSampler([read_case(source, spec)], SPEC.roi, 2, [0], mirror)
+        beside: dict[bool, list[float]] = {False: [], True: []}
+        mirrored = OrganCrop.mirrored
+        was: list[bool] = []
+
+        def noted(crop: OrganCrop, by: Mirror) -> OrganCrop:
+            was.append(True)
+            return mirrored(crop, by)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(OrganCrop, "mirrored", noted)
+            for _ in range(80):
+                was.clear()
+                crop = sampler.draw()
+                seen = crop.image[0] > 0.5
+                if int(seen.sum()) < 200 or seen.sum() > seen[1:-1, 1:-1, 1:-1].sum():
+                    continue  # the ball is cut off
+                places = [m.nonzero().double().mean(0) for m in (crop.labels == 1, seen)]
+                beside[bool(was)].append(float((places[0] - places[1])[axis]) * 2 * sign)
+        straight, turned = beside[False], beside[True]
+        assert min(len(straight), len(turned)) > 8
+        # In a mirrored crop they lie to the left by 6 mm, which scales and turns change a little.
+        assert np.mean(straight) == pytest.approx(0, abs=0.4)
+        assert np.mean(turned) == pytest.approx(6, abs=0.8)
+
     def test_the_axis_and_the_partners_come_from_the_facts(self) -> None:
         assert Mirror.of(HEADNECK_SPEC) == Mirror(2, {3: 4, 4: 3})
         assert Mirror.of(replace(SPEC, labels={1: "kidney (L)", 2: "liver"})) == Mirror(0, {})

@@ -60,6 +60,9 @@ HEADNECK_SPEC = SegmenterSpec(
     source="sightline train automatic",
 )
 
+#: Millimetres that contours of the head-and-neck data lie further left than what is seen; see
+#: docs/training_automatic.md.
+HEADNECK_LAG = 0.5
 
 #: Row of the log on contours that were left out.
 DOUBTFUL = "doubtful contours, left out"
@@ -330,7 +333,7 @@ class _Trainer(Trainer):
             self.spec.roi,
             self.spec.outputs,
             [self.crop_seed, rank],
-            Mirror.of(self.spec) if options.mirror else None,
+            Mirror.of(self.spec, HEADNECK_LAG if options.data else 0.0) if options.mirror else None,
         )
         #: What is added to the logits; chosen when the time is over.
         self.offsets = torch.zeros(self.spec.outputs)

@@ -33,15 +33,23 @@ class Mirror:
     partners : mapping of int to int
         Label value by label value: what a structure is called in a mirrored body. Values that are
         not listed stay, as those of structures in the middle.
+    lag : float
+        Millimetres along `axis` that contours lie beside what is seen, in all cases alike: a fault
+        of the data, which a network can learn only if mirrored crops have it too.
     """
 
     axis: int
     partners: Mapping[int, int]
+    lag: float = 0.0
 
     @classmethod
-    def of(cls, spec: SegmenterSpec) -> Mirror:
-        """Read axis and partners off a model's facts; see `partners_of`."""
-        return cls(spec.sides, partners_of(spec.labels))
+    def of(cls, spec: SegmenterSpec, to_left: float = 0.0) -> Mirror:
+        """Read axis and partners off a model's facts; see `partners_of`.
+
+        Contours lie `to_left` mm further to the patient's left than what is seen.
+        """
+        sign = 1 if spec.orientation[spec.sides] == "L" else -1
+        return cls(spec.sides, partners_of(spec.labels), sign * to_left)
 
 
 @dataclass
@@ -81,7 +89,9 @@ class OrganCrop:
 class OrganSampler:
     """Draws crops; every organ is met about as often, however seldom it is contoured.
 
-    With a `mirror`, every other crop is mirrored.
+    With a `mirror`, every other crop is mirrored. Where contours lie beside what is seen, those of
+    mirrored crops are moved, and as labels move between voxels only where a crop is sampled anew,
+    the crops that are cut as they are are then others.
     """
 
     def __init__(
@@ -122,10 +132,18 @@ class OrganSampler:
             # As windows lie at inference: none leaves a volume that is larger than it.
             low, high = (size - 1) / 2, shape - 1 - (size - 1) / 2
             centre = np.where(low < high, np.clip(centre, low, high), (shape - 1) / 2)
-        if rng.random() < _STRAIGHT:
+        mirror = self.mirror if self.mirror is not None and rng.random() < 0.5 else None
+        straight = _STRAIGHT
+        if self.mirror is not None and self.mirror.lag:
+            straight = 0.0 if mirror is not None else 2 * _STRAIGHT
+        if rng.random() < straight:
             image, labels, blank = _cut(case, np.rint(centre - (size - 1) / 2).astype(int), size)
         else:
-            image, labels, blank = self._bent(case, centre)
+            moved = np.zeros(3)
+            if mirror is not None:
+                # As far to the one side as, mirrored, they shall be on the other.
+                moved[mirror.axis] = -2 * mirror.lag
+            image, labels, blank = self._bent(case, centre, moved)
         image = vary(rng, image)
         image = image.clamp(case.scaling.low, case.scaling.high)
         # MONAI fills with 0 where a window is larger than the scan.
@@ -133,11 +151,12 @@ class OrganSampler:
         known = torch.zeros(self.outputs, dtype=torch.bool)
         known[[0, *case.source.known]] = True
         crop = OrganCrop(image, labels, ~blank, known)
-        if self.mirror is not None and rng.random() < 0.5:
-            crop = crop.mirrored(self.mirror)
-        return crop
+        return crop if mirror is None else crop.mirrored(mirror)
 
-    def _bent(self, case: OrganCase, centre: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    def _bent(
+        self, case: OrganCase, centre: np.ndarray, moved: np.ndarray
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Sample a crop that is turned, scaled and bent; labels `moved` by so many mm."""
         rng, spacing = self.rng, case.spacing
         scale = np.exp(rng.uniform(np.log(0.85), np.log(1.18))) * rng.uniform(0.93, 1.08, 3)
         matrix = rotation(rng, 12) @ np.diag(spacing * scale)
@@ -154,15 +173,22 @@ class OrganSampler:
         image = torch.where(outside, torch.nan, image)
         blank = torch.from_numpy(case.blank[box]).float()[None, None]
         blank = F.grid_sample(blank, grid, "nearest", "border", align_corners=False)[0, 0] > 0.5
+        if moved.any():
+            grid = grid - torch.from_numpy(_unit(moved, spacing, labels.shape))
         return image, torch.where(outside, 0, labels_at(labels, grid)), blank | outside
 
     def _field(self, spacing: np.ndarray, shape: tuple[int, ...]) -> Tensor:
         """Draw a smooth displacement of a few millimetres, in the units of `sampling_grid`."""
         coarse = torch.from_numpy(self.rng.normal(0, self.rng.uniform(1, 4), (1, 3, 5, 5, 5)))
         field = F.interpolate(coarse.float(), self.roi, mode="trilinear", align_corners=True)
-        unit = 2 / (np.array(shape) * spacing)
-        field = field * torch.from_numpy(unit.astype(np.float32)).view(1, 3, 1, 1, 1)
-        return field.movedim(1, -1).flip(-1)
+        unit = torch.from_numpy(_unit(np.ones(3), spacing, shape))
+        return field.movedim(1, -1).flip(-1) * unit
+
+
+def _unit(mm: np.ndarray, spacing: np.ndarray, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """Turn a way in mm into units of `sampling_grid`, last axis first."""
+    unit = 2 * mm / (np.array(shape) * spacing)
+    return np.ascontiguousarray(unit[::-1], np.float32)
 
 
 def labels_at(labels: npt.NDArray[np.uint8], grid: Tensor) -> Tensor:
