@@ -115,11 +115,13 @@ def test_the_panel_waits_a_moment_before_it_says_that_the_model_works(
     """Most clicks are done then, and painting it would take the processor from them."""
     ball = user.show(scan)
     user.wait()
-    monkeypatch.setattr("napari_sightline.viewer.prompts._PATIENCE", 2_000)
+    monkeypatch.setattr("napari_sightline.viewer.prompts._PATIENCE", 600_000)  # whatever else runs
     with user.slow_model():
         user.click(ball, MIDDLE, wait=False)
         assert len(user.case.points.data) == 1  # the click itself is seen at once
         assert "Working" not in user.panel.view.advice.text()
+        assert user.panel._due.remainingTime() > 300_000
+        user.panel._due.start(0)  # the moment is over
         user.qtbot.waitUntil(lambda: "Working" in user.panel.view.advice.text())
     user.wait()
     assert "Working" not in user.panel.view.advice.text()
