@@ -14,6 +14,7 @@ import torch
 from napari_sightline.errors import BadInput, ModelError
 from napari_sightline.models.segmenter import IntensityRule, SegmenterSpec
 from napari_sightline.train.automatic import (
+    HEADNECK_LAG,
     HEADNECK_SPEC,
     _Trainer,
     headneck_network,
@@ -508,6 +509,7 @@ class TestRun:
         def noted(sampler: OrganSampler) -> OrganCrop:
             seen.extend(case.source.known for case in sampler.cases)
             assert all(set(case.points) == {1, 6} for case in sampler.cases)
+            assert sampler.mirror == Mirror(2, {3: 4, 4: 3}, HEADNECK_LAG)  # of these data only
             return draw(sampler)
 
         with pytest.MonkeyPatch.context() as patch:
@@ -560,6 +562,7 @@ class TestRun:
         forward = _Trainer.learn
 
         def watched(trainer: _Trainer, done: float) -> float:
+            assert trainer.sampler.mirror == Mirror(0, {})
             for name, module in trainer.state.model.named_modules():
                 if name.endswith("attn_drop"):
                     module.register_forward_hook(lambda m, x, y: dtypes["scores"].add(y.dtype))
@@ -575,6 +578,7 @@ class TestRun:
             labels=pairs[1],
             warm_start=base,
             workers=1,
+            mirror=True,
         )
         assert dtypes == {"scores": {torch.bfloat16}, "deepest": {torch.float32}}
 
