@@ -141,7 +141,7 @@ def add(
     ] = False,
     overwrite: Annotated[bool, _OVERWRITE] = False,
 ) -> None:
-    """Import a Swin-UNETR or UNETR from disk, without running anything in its files.
+    """Import a Swin-UNETR, UNETR or DynUNet from disk, without running anything in its files.
 
     What cannot be read safely is asked at the terminal, or given with --set.
     """

@@ -14,8 +14,13 @@ from napari_sightline.attention.probe import Probe
 from napari_sightline.attention.tokens import TokenGrid
 from napari_sightline.errors import BadInput
 
-#: Convolutional layers that end where attention begins, by the network's class.
-LAYERS = {"Sightline3D": "down.2", "SwinUNETR": "encoder10", "UNETR": "encoder4"}
+#: Convolutional layers that end where attention begins (or would), by the network's class.
+LAYERS = {
+    "Sightline3D": "down.2",
+    "SwinUNETR": "encoder10",
+    "UNETR": "encoder4",
+    "DynUNet": "bottleneck",
+}
 
 
 def seg_grad_cam(

@@ -9,10 +9,12 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from napari_sightline.errors import ModelError
-from napari_sightline.models import swin_unetr, unetr
+from napari_sightline.models import dynunet, swin_unetr, unetr
 from napari_sightline.models.segmenter import SegmenterSpec
 
-FAMILIES = ("swin_unetr", "unetr")
+#: Names by which people know the families.
+FAMILIES = {"swin_unetr": "Swin-UNETR", "unetr": "UNETR", "dynunet": "DynUNet"}
+_NAMED = "Swin-UNETR, UNETR or DynUNet"
 
 
 class Sizes(Protocol):
@@ -27,8 +29,8 @@ class Sizes(Protocol):
         """Channels of the logits."""
 
     @property
-    def stride(self) -> int:
-        """Voxels that each side of an input is a multiple of."""
+    def strides(self) -> tuple[int, int, int]:
+        """Voxels along each axis that a side of an input is a multiple of."""
 
     @property
     def only_input(self) -> tuple[int, int, int] | None:
@@ -47,8 +49,8 @@ def find_network(state: Mapping[str, Tensor], name: str) -> tuple[str, dict[str,
     Parameters
     ----------
     state : mapping of str to torch.Tensor
-        Names of a Swin-UNETR or UNETR, with any prefix; other names beside them (losses, metrics)
-        are left out.
+        Names of a network of one of the `FAMILIES`, with any prefix; other names beside them
+        (losses, metrics) are left out.
     name : str
         Of the checkpoint, for messages.
 
@@ -62,7 +64,11 @@ def find_network(state: Mapping[str, Tensor], name: str) -> tuple[str, dict[str,
     ModelError
         Where it is another architecture, or several networks.
     """
-    anchors = {"swin_unetr": swin_unetr.ANCHOR, "unetr": unetr.ANCHOR}
+    anchors = {
+        "swin_unetr": swin_unetr.ANCHOR,
+        "unetr": unetr.ANCHOR,
+        "dynunet": dynunet.ANCHOR,
+    }
     found = [
         (family, key.removesuffix(anchor))
         for family, anchor in anchors.items()
@@ -78,10 +84,10 @@ def find_network(state: Mapping[str, Tensor], name: str) -> tuple[str, dict[str,
         looks = ", ".join(list(state)[:2])
         encoder = "encoder alone of a " if any("patch_embed" in key for key in state) else ""
         raise ModelError(
-            f"The checkpoint {name!r} is not of MONAI's Swin-UNETR or UNETR but of another "
+            f"The checkpoint {name!r} is not of MONAI's {_NAMED} but of another "
             f"architecture or the {encoder}network (it begins with {looks}); give one of theirs."
             if encoder
-            else f"The checkpoint {name!r} is not of MONAI's Swin-UNETR or UNETR but of another "
+            else f"The checkpoint {name!r} is not of MONAI's {_NAMED} but of another "
             f"architecture (it begins with {looks}); give one of theirs."
         )
     family, prefix = found[0]
@@ -97,6 +103,8 @@ def sizes_of(family: str, state: Mapping[str, Tensor], hints: Mapping[str, Any])
     """
     if family == "unetr":
         return unetr.sizes_of_state(state, hints.get("heads"), hints.get("image_size"))
+    if family == "dynunet":
+        return dynunet.sizes_of_state(dynunet.adapted(state))
     return swin_unetr.sizes_of_state(
         state, hints.get("merging") or "merging", hints.get("normalize", True)
     )
@@ -112,10 +120,13 @@ def filled(sizes: Sizes, state: Mapping[str, Tensor], name: str, flash: bool = T
     """
     if isinstance(sizes, unetr.UnetrSizes):
         state = unetr.adapted(state, sizes)
+    if isinstance(sizes, dynunet.DynUnetSizes):
+        state = dynunet.adapted(state)
     network = sizes.build(flash)
     own = network.state_dict()
     # The index of positions follows from the window; some files leave it out.
     given = {**{k: v for k, v in own.items() if k.endswith("relative_position_index")}, **state}
+    given |= {again: given[key] for again, key in repeated(network).items() if key in given}
     missing, extra = sorted(own.keys() - given.keys()), sorted(given.keys() - own.keys())
     if missing:
         raise ModelError(
@@ -137,6 +148,13 @@ def filled(sizes: Sizes, state: Mapping[str, Tensor], name: str, flash: bool = T
     return network.eval()
 
 
+def repeated(network: nn.Module) -> dict[str, str]:
+    """Names in a network's state dict of weights that have an earlier name too, with that name."""
+    first: dict[int, str] = {}
+    names = {k: first.setdefault(id(v), k) for k, v in network.state_dict(keep_vars=True).items()}
+    return {name: earlier for name, earlier in names.items() if name != earlier}
+
+
 def _some(keys: list[str]) -> str:
     more = f" and {len(keys) - 1} more tensors" if len(keys) > 1 else ""
     return f"{keys[0]!r}{more}"
@@ -152,6 +170,8 @@ def family_of_network(network: nn.Module) -> tuple[str, Sizes]:
     """
     if unetr.ANCHOR in network.state_dict():
         return "unetr", unetr.sizes_of_network(network)
+    if dynunet.ANCHOR in network.state_dict():
+        return "dynunet", dynunet.sizes_of_state(dynunet.adapted(network.state_dict()))
     return "swin_unetr", swin_unetr.sizes_of_network(network)
 
 
@@ -161,6 +181,8 @@ def sizes_from_dict(family: str, values: Mapping[str, Any]) -> Sizes:
         return swin_unetr.SwinUnetrSizes.from_dict(values)
     if family == "unetr":
         return unetr.UnetrSizes.from_dict(values)
+    if family == "dynunet":
+        return dynunet.DynUnetSizes.from_dict(values)
     raise ModelError(
         f"The model is of the family {family!r}, which this version does not know; "
         "update napari-sightline."
@@ -196,13 +218,16 @@ def check_fit(sizes: Sizes, spec: SegmenterSpec) -> None:
             f"The window of {spec.name!r}, {side} voxels, does not fit the network, which takes "
             f"{' x '.join(map(str, sizes.only_input))} alone; choose that."
         )
-    if any(n <= 0 or n % sizes.stride for n in spec.roi):
+    strides = sizes.strides
+    if any(n <= 0 or n % stride for n, stride in zip(spec.roi, strides, strict=True)):
+        alike = len(set(strides)) == 1
         raise ModelError(
             f"The window of {spec.name!r}, {side} voxels, does not fit the network; choose "
-            f"multiples of {sizes.stride}."
+            f"multiples of {strides[0] if alike else ', '.join(map(str, strides))}."
         )
-    if sizes.only_input is None and math.prod(n // sizes.stride for n in spec.roi) < 2:
+    deepest = math.prod(n // stride for n, stride in zip(spec.roi, strides, strict=True))
+    if sizes.only_input is None and deepest < 2:
         raise ModelError(
             f"The window of {spec.name!r}, {side} voxels, leaves one token at the network's "
-            f"deepest stage; choose at least {2 * sizes.stride} along one axis."
+            f"deepest stage; choose at least {2 * strides[0]} along one axis."
         )

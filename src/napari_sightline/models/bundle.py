@@ -354,6 +354,15 @@ def _numbered(value: Any) -> dict[int, str]:
         return {}
 
 
+def _says(said: Any, own: Any) -> bool:
+    """Whether a value of a configuration means a size; one number stands for all of a list."""
+    if not isinstance(own, tuple):
+        return bool(said == own)
+    if not isinstance(said, list | tuple):
+        return all(_says(said, part) for part in own)
+    return len(said) == len(own) and all(map(_says, said, own))
+
+
 def compare(facts: BundleFacts, inferred: Mapping[str, Any]) -> None:
     """Check the bundle's network against the sizes that the weights have.
 
@@ -372,11 +381,7 @@ def compare(facts: BundleFacts, inferred: Mapping[str, Any]) -> None:
     for key, own in inferred.items():
         if key not in facts.network:
             continue
-        said = facts.network[key]
-        said = tuple(said) if isinstance(said, list) else said
-        if isinstance(own, tuple) and not isinstance(said, tuple):
-            said = (said,) * len(own)
-        if said != own:
+        if not _says(facts.network[key], own):
             raise ModelError(
                 f"The bundle's configuration says {key} = {facts.network[key]!r}, but its weights "
                 f"have {own!r}; ask the bundle's author for the right weights."

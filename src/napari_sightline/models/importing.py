@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from napari_sightline.errors import BadInput
+from napari_sightline.models import dynunet
 from napari_sightline.models.architecture import check_fit, filled, find_network, sizes_of
 from napari_sightline.models.bundle import BundleFacts, compare, read_bundle, unpack
 from napari_sightline.models.checkpoint import read_checkpoint, saved_before_torch_2_1
@@ -36,7 +37,7 @@ class Draft:
     name : str
         Of the file or bundle.
     family : str
-        ``"swin_unetr"`` or ``"unetr"``.
+        One of `architecture.FAMILIES`.
     in_channels, out_channels : int
         Of the network.
     values : mapping
@@ -96,6 +97,7 @@ class Draft:
 
 
 _HINTS = ("merging", "heads", "image_size")
+_CLASSES = ("SwinUNETR", "UNETR", "DynUNet", "DynUnet", "Dynunet", None)
 
 
 def open_model(path: Path, preset: str | None = None) -> Draft:
@@ -105,7 +107,7 @@ def open_model(path: Path, preset: str | None = None) -> Draft:
     ----------
     path : Path
         A MONAI bundle (folder or zip) or a checkpoint (``.pt``, ``.pth``, ``.ckpt``,
-        ``.safetensors``) of a Swin-UNETR or UNETR.
+        ``.safetensors``) of a Swin-UNETR, UNETR or DynUNet.
     preset : str, optional
         One of `presets.PRESETS`: facts for what the file does not say.
 
@@ -157,10 +159,14 @@ def _draft(
     if family == "unetr" and "image_size" not in hints:
         _ask_image_size(state, hints, asked)
     sizes = sizes_of(family, state, hints)
+    if family == "dynunet":
+        dynunet.check_arguments(network)
     if facts is not None:
         compare(facts, _as_arguments(family, sizes))
-        if facts.network_class not in ("SwinUNETR", "UNETR", None):
+        if facts.network_class not in _CLASSES:
             facts.unknown.append(f"the network class {facts.network_class}")
+    if family == "dynunet" and not network:
+        notes.append("Normalisation and activation are taken as MONAI has them by default.")
     if family == "unetr":
         found["roi"] = sizes.only_input
         unread.pop("roi", None)
@@ -290,6 +296,17 @@ def _as_arguments(family: str, sizes: Any) -> dict[str, Any]:
             "qkv_bias": sizes.qkv_bias,
             "patch_norm": sizes.patch_norm,
             "use_v2": sizes.use_v2,
+        }
+    if isinstance(sizes, dynunet.DynUnetSizes):
+        return {
+            **same,
+            "spatial_dims": 3,
+            "filters": sizes.filters,
+            "kernel_size": sizes.kernels,
+            "strides": sizes.steps,
+            "upsample_kernel_size": sizes.steps[1:],
+            "res_block": sizes.res_block,
+            "trans_bias": sizes.trans_bias,
         }
     return {
         **same,

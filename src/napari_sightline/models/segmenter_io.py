@@ -40,7 +40,7 @@ def write_segmenter(
     path : Path
         Ends in ``.safetensors``.
     network : torch.nn.Module
-        MONAI's ``SwinUNETR`` (or ``UNETR``); its sizes are read from it.
+        MONAI's ``SwinUNETR``, ``UNETR`` or ``DynUNet``; its sizes are read from it.
     spec : SegmenterSpec
         The model's facts.
     about : mapping, optional
@@ -55,14 +55,15 @@ def write_segmenter(
     BadInput
         Where the disk refuses.
     """
-    from napari_sightline.models.architecture import check_fit, family_of_network
+    from napari_sightline.models.architecture import check_fit, family_of_network, repeated
 
     family, sizes = family_of_network(network)
     check_fit(sizes, spec)
+    again = repeated(network)
     state = {
         key: value.detach().to(torch.float16 if half and value.is_floating_point() else value.dtype)
         for key, value in network.state_dict().items()
-        if not key.endswith(_REBUILT)
+        if not key.endswith(_REBUILT) and key not in again
     }
     metadata = {
         "format": _FORMAT,
@@ -104,7 +105,7 @@ def read_segmenter(path: Path) -> tuple[Segmenter, dict[str, Any]]:
     ModelError
         Where the file is missing, damaged, or holds something else.
     """
-    from napari_sightline.models.architecture import check_fit, sizes_from_dict
+    from napari_sightline.models.architecture import check_fit, repeated, sizes_from_dict
 
     metadata = segmenter_metadata(path)
     try:
@@ -119,6 +120,7 @@ def read_segmenter(path: Path) -> tuple[Segmenter, dict[str, Any]]:
         for key, value in network.state_dict().items():
             if key.endswith(_REBUILT):
                 state[key] = value
+        state |= {again: state[key] for again, key in repeated(network).items()}
         network.load_state_dict(state)
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         if isinstance(error, ModelError):

@@ -79,13 +79,13 @@ class SwinUnetrSizes:
     merging: Merging = "merging"
 
     @property
-    def stride(self) -> int:
-        """Voxels that each side of an input is a multiple of."""
-        return int(self.patch**5)
+    def strides(self) -> tuple[int, int, int]:
+        """Voxels along each axis that a side of an input is a multiple of."""
+        return (int(self.patch**5),) * 3
 
     @property
     def only_input(self) -> tuple[int, int, int] | None:
-        """The only size it takes; None, since it takes any multiple of `stride`."""
+        """The only size it takes; None, since it takes any multiple of `strides`."""
         return None
 
     def to_dict(self) -> dict[str, Any]:

@@ -59,9 +59,9 @@ class UnetrSizes:
     norm: Literal["instance", "instance_affine", "batch"] = "instance"
 
     @property
-    def stride(self) -> int:
-        """Voxels that each side of an input is a multiple of."""
-        return PATCH
+    def strides(self) -> tuple[int, int, int]:
+        """Voxels along each axis that a side of an input is a multiple of."""
+        return (PATCH,) * 3
 
     @property
     def only_input(self) -> tuple[int, int, int] | None:

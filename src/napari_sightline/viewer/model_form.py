@@ -186,7 +186,8 @@ class ModelForm(QDialog):
 
 
 def _network(draft: Draft) -> str:
-    kind = {"swin_unetr": "Swin-UNETR", "unetr": "UNETR"}.get(draft.family, draft.family)
-    text = f"{kind}, {draft.in_channels} in, {draft.out_channels} out."
+    from napari_sightline.models.architecture import FAMILIES
+
+    text = f"{FAMILIES[draft.family]}, {draft.in_channels} in, {draft.out_channels} out."
     notes: Sequence[str] = draft.notes
     return " ".join([text, *notes])
