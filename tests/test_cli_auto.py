@@ -352,6 +352,13 @@ class TestTrain:
         assert seen["roi"] == (96, 64, 32) and seen["spacing"] == (2.5, 2.5, 2.5)
         assert seen["data"] == tmp_path and seen["minutes"] == 2 and not seen["complete"]
         assert seen["rate"] == 8e-4
+        assert (seen["network"], seen["teachers"], seen["teach"]) == (None, (), 0.5)
+        code, _, err = run(
+            *start, "--network", "dynunet", "--teacher", "a", "--teacher", "b", "--teach", 0.25
+        )
+        assert code == 0, err
+        assert seen["network"] == "dynunet" and seen["teach"] == 0.25
+        assert seen["teachers"] == (Path("a"), Path("b"))
         code, _, err = run(*start, "--warm-start", tmp_path / "w", "--roi", 64, "--complete")
         assert code == 0, err
         assert seen["roi"] == (64, 64, 64) and seen["spacing"] is None and seen["complete"]

@@ -394,10 +394,29 @@ def train_automatic(
         bool,
         typer.Option(
             "--complete",
-            help="Let the --warm-start fill in what the cases of --data do not contour, and learn "
-            "from that too.",
+            help="Let the --warm-start, else the first --teacher, fill in what the cases of --data "
+            "do not contour, and learn from that too.",
         ),
     ] = False,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            help="Network to begin with random weights, from --data: swin-unetr (by default) or "
+            "dynunet, a convolutional teacher.",
+            show_default=False,
+        ),
+    ] = None,
+    teacher: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Model whose chances are learnt too; it needs the same structures, grid and "
+            "intensities. May be given again: the mean of all is learnt.",
+            show_default=False,
+        ),
+    ] = None,
+    teach: Annotated[
+        float, typer.Option(help="Share of the teachers in the loss; at 0 they only fill in.")
+    ] = 0.5,
 ) -> None:
     """Train the embedded automatic model, or fine-tune a Swin-UNETR on your own labels."""
     from napari_sightline.io.targets import check_target
@@ -427,6 +446,9 @@ def train_automatic(
         spacing=grid,
         mirror=mirror,
         complete=complete,
+        network=network,
+        teachers=tuple(teacher or ()),
+        teach=teach,
     )
     for case, structures in left_out(out).items():
         print(f"{sentence(case, structures)} They were left out.")

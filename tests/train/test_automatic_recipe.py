@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -12,15 +13,11 @@ import pytest
 import torch
 
 from napari_sightline.errors import BadInput, ModelError
+from napari_sightline.models.dynunet import DynUnetSizes
 from napari_sightline.models.segmenter import IntensityRule, SegmenterSpec
-from napari_sightline.train.automatic import (
-    HEADNECK_LAG,
-    HEADNECK_SPEC,
-    _Trainer,
-    headneck_network,
-    left_out,
-)
+from napari_sightline.train.automatic import HEADNECK_LAG, _Trainer, left_out
 from napari_sightline.train.automatic import train as train_automatic
+from napari_sightline.train.automatic_plan import HEADNECK_SPEC, headneck_network
 from napari_sightline.train.calibrate import BIAS
 from napari_sightline.train.organ_cases import OrganSource, find_headneck, find_pairs, read_case
 from napari_sightline.train.organ_crops import Mirror, OrganCrop, OrganSampler, labels_at
@@ -526,6 +523,75 @@ class TestRun:
                 assert set(seen) == {tuple(range(1, 8)) if complete else (1, 6)}
                 seen.clear()
 
+    def test_a_teacher_fills_in_and_is_learnt_from(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        base = self._headneck(tmp_path)
+        teacher, _ = read_segmenter(base)
+        with torch.no_grad():
+            teacher.network.out.conv.conv.bias.copy_(torch.tensor([0.0] * 7 + [12.0]))
+        spec = replace(teacher.spec, roi=(32, 32, 64))
+        offsets = {"offsets": {"7": 2.0}}
+        path = write_segmenter(tmp_path / "jaws.safetensors", teacher.network, spec, offsets)
+        pulls: list[torch.Tensor] = []
+        known: set[tuple[int, ...]] = set()
+        learn = _Trainer.learn
+
+        def watched(trainer: _Trainer, done: float) -> float:
+            loss = learn(trainer, done)
+            bias = trainer.state.model.output_block.conv.conv.bias  # type: ignore[union-attr]
+            pulls.append(bias.grad.clone())  # type: ignore[union-attr,operator]
+            known.update(case.source.known for case in trainer.sampler.cases)
+            return loss
+
+        monkeypatch.setattr(_Trainer, "learn", watched)
+        for teach, complete in ((0.0, False), (1.0, False), (0.0, True)):
+            out = tmp_path / f"{teach}{complete}.safetensors"
+            train_automatic(
+                out,
+                0.002,
+                data=tmp_path,
+                network="dynunet",
+                teachers=[path],
+                teach=teach,
+                complete=complete,
+                workers=1,
+                roi=(64, 32, 32),
+            )
+            if complete:
+                assert known == {tuple(range(1, 8))}
+                continue
+            assert known == {(1, 6)}
+            known.clear()
+            # The teacher sees mandible everywhere; contours leave it open.
+            assert (pulls[0][0] > 0 > pulls[0][7]) == bool(teach)
+            pulls.clear()
+        model, about = read_segmenter(out)
+        assert type(model.network).__name__ == "DynUNet" and about["step"] > 0
+        assert model.spec == replace(HEADNECK_SPEC, name="dynunet-headneck-ct", roi=SPEC.roi)
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"spacing": (2.0, 2.0, 2.0)}, "has another grid than"),
+            ({"intensity": IntensityRule("window", -100, 400)}, "has other intensities than"),
+            ({"orientation": "RAS"}, "has axes in another order than"),
+            ({"labels": dict(enumerate("abcdefg", 1))}, "has other structures than"),
+        ],
+    )
+    def test_a_teacher_must_see_what_the_model_sees(
+        self, tmp_path: Path, change: dict[str, Any], words: str
+    ) -> None:
+        base = self._headneck(tmp_path)
+        model, _ = read_segmenter(base)
+        other = write_segmenter(
+            tmp_path / "other.safetensors", model.network, replace(model.spec, **change)
+        )
+        with pytest.raises(BadInput, match=f"The teacher 'other.safetensors' {words}"):
+            train_automatic(
+                tmp_path / "w.safetensors", 1, data=tmp_path, warm_start=base, teachers=[other]
+            )
+
     def test_another_grid_than_the_models_own(self, tmp_path: Path) -> None:
         base = self._headneck(tmp_path)
         shapes: list[tuple[tuple[int, ...], list[float], tuple[int, ...]]] = []
@@ -621,6 +687,19 @@ class TestRun:
         key = "encoder1.layer.conv1.conv.weight"
         torch.testing.assert_close(new[key], old[key], atol=0.01, rtol=0)
 
+    def test_a_dynunet_gets_a_new_last_layer_too(
+        self, pairs: tuple[Path, Path], tmp_path: Path
+    ) -> None:
+        sizes = DynUnetSizes(1, 5, (4, 6, 8), ((3, 3, 3),) * 3, ((1, 1, 1), *((2, 2, 2),) * 2))
+        spec = replace(SPEC, labels={1: "a", 2: "b", 3: "c", 4: "d"})
+        base = write_segmenter(tmp_path / "base.safetensors", sizes.build(), spec)
+        out = tmp_path / "tuned.safetensors"
+        train_automatic(out, 0.002, images=pairs[0], labels=pairs[1], warm_start=base, workers=1)
+        model, _ = read_segmenter(out)
+        assert dict(model.spec.labels) == {1: "label 1", 2: "label 2"}
+        key = "output_block.conv.conv.weight"
+        assert model.network.state_dict()[key].shape[:2] == (3, 4)
+
     @pytest.mark.parametrize(
         ("change", "words"),
         [
@@ -633,6 +712,10 @@ class TestRun:
             ({"data": None, "images": Path()}, "needs both"),
             ({"data": None, "images": Path(), "labels": Path()}, "give --warm-start"),
             ({"complete": True}, "filled in by the model of --warm-start"),
+            ({"network": "vnet"}, "choose swin-unetr or dynunet"),
+            ({"network": "dynunet", "warm_start": Path("a")}, "has a network already"),
+            ({"teach": 1.5}, "give 0 to 1"),
+            ({"teach": float("nan")}, "give 0 to 1"),
             ({"roi": (48, 48, 48)}, "multiples of 32"),
             ({"roi": (32, 32, 32)}, "multiples of 32"),
             ({"spacing": (2.0, 0.0, 2.0)}, "0.1 to 20 mm"),

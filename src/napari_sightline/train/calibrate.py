@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -17,8 +18,13 @@ from napari_sightline.train.organ_cases import OrganCase
 COUNT = 24
 #: What may be added to a structure's logit.
 OFFSETS = tuple(round(-3 + 0.1 * k, 1) for k in range(41))
-#: The last layer's bias, as MONAI's UnetOutBlock names it.
-BIAS = "out.conv.conv.bias"
+#: The last layer's bias, as MONAI's UnetOutBlock names it; of a DynUNet.
+BIAS, _BIAS_OF_DYNUNET = "out.conv.conv.bias", "output_block.conv.conv.bias"
+
+
+def bias_in(names: Container[str]) -> str | None:
+    """Name the last layer's bias among a network's weights; None where there is none."""
+    return next((name for name in (BIAS, _BIAS_OF_DYNUNET) if name in names), None)
 
 
 def spread(cases: Sequence[OrganCase]) -> list[OrganCase]:
@@ -57,8 +63,8 @@ def noted_offsets(about: Mapping[str, Any], model: Segmenter) -> Tensor:
             if not 0 < int(output) < len(offsets):
                 raise ValueError(output)
             offsets[int(output)] = float(offset)
-        if bool(offsets.any()):
-            model.network.get_parameter(BIAS)
+        if bool(offsets.any()) and bias_in(model.network.state_dict()) is None:
+            raise ValueError("no bias to take them off")
     except (AttributeError, TypeError, ValueError) as error:
         raise ModelError(
             f"The offsets noted in the file of {model.spec.name!r} are damaged; copy it again."
@@ -68,6 +74,22 @@ def noted_offsets(about: Mapping[str, Any], model: Segmenter) -> Tensor:
             f"The offsets noted in the file of {model.spec.name!r} are not finite; copy it again."
         )
     return offsets
+
+
+def without_offsets(model: Segmenter, about: Mapping[str, Any]) -> Segmenter:
+    """Copy a model as it was before offsets were chosen, which serve labels and not learning.
+
+    Raises
+    ------
+    ModelError
+        Where the offsets that the file notes do not fit the model.
+    """
+    offsets, network = noted_offsets(about, model), deepcopy(model.network)
+    name = bias_in(network.state_dict())
+    if name is not None:
+        with torch.no_grad():
+            network.get_parameter(name).sub_(offsets)
+    return Segmenter(network, model.spec)
 
 
 def calibrate(
