@@ -18,24 +18,37 @@ def chances(seed: int, batch: int = 1) -> torch.Tensor:
 ALL = torch.ones(1, 5, 6, 7, dtype=torch.bool)
 
 
-def test_value_is_that_of_its_formula() -> None:
-    q, p = chances(0), chances(1)
-    q[:, 3] *= 1e-3  # a structure that the teacher hardly sees
+def formula(logits: torch.Tensor, q: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """The loss of one sample by what its text says, for autograd."""
+    logs, q = logits[:, seen].log_softmax(0), q[:, seen]
+    p, missed = logs.exp(), -(q * logs).sum(0)
+    loss, parts, shares, told = missed.mean(), [], [], []
+    for k in range(1, len(q)):
+        mass = q[k].sum()
+        if mass > 20:
+            told.append((q[k] * missed).sum() / mass)
+        shares.append(1.0 if mass > 20 else 0.05)
+        parts.append(shares[-1] * (p[k] - q[k]).abs().sum() / (p[k].sum() + mass + 50))
+    loss = loss + sum(parts) / sum(shares)
+    return loss + 0.2 * sum(told) / len(told) if told else loss
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_value_and_gradient_are_those_of_its_formula(seed: int) -> None:
+    torch.manual_seed(seed)
+    q = (3 * torch.randn(2, 4, 5, 6, 7)).softmax(1)
+    q[:, 2 + seed % 2] *= 1e-3  # a structure that the teacher hardly sees
+    if seed == 0:
+        q[:, 1:] *= 1e-3
     q[:, 0] += 1 - q.sum(1)
-    seen = torch.rand(ALL.shape, generator=torch.Generator().manual_seed(2)) < 0.8
-    a, b = p[0][:, seen[0]], q[0][:, seen[0]]
-    missed = [-float((b[:, n] * a[:, n].log()).sum()) for n in range(a.shape[1])]
-    expected = sum(missed) / len(missed)
-    weights, parts = [], []
-    for k in (1, 2, 3):
-        mass = float(b[k].sum())
-        if k < 3:
-            told = sum(float(b[k, n]) * missed[n] for n in range(a.shape[1]))
-            expected += 0.2 / 2 * told / mass
-        weights.append(1.0 if k < 3 else 0.05)
-        parts.append(float((a[k] - b[k]).abs().sum()) / (float(a[k].sum()) + mass + 50))
-    expected += sum(w * x for w, x in zip(weights, parts, strict=True)) / sum(weights)
-    assert float(taught_loss(p.log() + 3, q, seen)) == pytest.approx(expected, rel=1e-5)
+    logits = (3 * torch.randn(q.shape)).requires_grad_()
+    seen = torch.rand(2, 5, 6, 7) < 0.8
+    expected = sum(map(formula, logits, q, seen)) / 2
+    (gradient,) = torch.autograd.grad(expected, logits)
+    loss = taught_loss(logits, q, seen)
+    torch.testing.assert_close(loss, expected)
+    (3 * loss).backward()
+    torch.testing.assert_close(logits.grad, 3 * gradient, atol=1e-6, rtol=1e-4)
 
 
 @settings(max_examples=30, deadline=None)
