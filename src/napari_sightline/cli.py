@@ -18,6 +18,7 @@ from napari_sightline.cli_attention import add_attention_commands
 from napari_sightline.cli_auto import add_auto_commands
 from napari_sightline.cli_files import add_file_commands
 from napari_sightline.cli_models import add_model_commands
+from napari_sightline.cli_train import train_automatic
 from napari_sightline.environment import prepare_torch
 from napari_sightline.errors import BadInput, SightlineError
 
@@ -215,7 +216,8 @@ def demo(
 
 
 add_file_commands(app)
-add_auto_commands(app, evaluating, benching, training)
+add_auto_commands(app, evaluating, benching)
+training.command("automatic")(train_automatic)
 add_model_commands(app)
 add_attention_commands(app, evaluating, benching)
 

@@ -19,6 +19,16 @@ SMALL: dict[str, Any] = {
 }
 
 
+#: To what a checkpoint alone does not say.
+ANSWERS = {
+    "labels": "1=liver, 2=spleen",
+    "channels": "CT",
+    "overlapping": "no",
+    "orientation": "RAS",
+    "spacing": "1.5 1.5 2",
+    "intensity": "window -175 250",
+    "roi": "64",
+}
 _MADE: dict[str, nn.Module] = {}
 
 

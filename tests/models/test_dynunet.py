@@ -14,6 +14,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import model_making
 from model_making import INFERENCE, bundle, logits, scan
 
 from napari_sightline.errors import BadInput, ModelError
@@ -23,15 +24,7 @@ from napari_sightline.models.importing import open_model
 from napari_sightline.models.segmenter import IntensityRule, SegmenterSpec
 from napari_sightline.models.segmenter_io import read_segmenter, write_segmenter
 
-ANSWERS = {
-    "labels": "1=liver, 2=spleen",
-    "channels": "CT",
-    "overlapping": "no",
-    "orientation": "RAS",
-    "spacing": "1.5 1.5 2",
-    "intensity": "window -175 250",
-    "roi": "32",
-}
+ANSWERS = {**model_making.ANSWERS, "roi": "32"}
 SPEC = SegmenterSpec(
     name="tissues",
     labels={1: "liver", 2: "spleen"},

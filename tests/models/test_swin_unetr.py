@@ -17,6 +17,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import model_making
 from model_making import SMALL, logits, scan, swin
 
 from napari_sightline.errors import BadInput, ModelError
@@ -24,16 +25,7 @@ from napari_sightline.models.checkpoint import read_checkpoint
 from napari_sightline.models.importing import open_model
 from napari_sightline.models.swin_unetr import SwinUnetrSizes, sizes_of_network, sizes_of_state
 
-ANSWERS = {
-    "labels": "1=liver, 2=spleen",
-    "channels": "CT",
-    "overlapping": "no",
-    "orientation": "RAS",
-    "spacing": "1.5 1.5 2",
-    "intensity": "window -175 250",
-    "roi": "64",
-    "merging": "merging",
-}
+ANSWERS = {**model_making.ANSWERS, "merging": "merging"}
 
 
 def imported(path: Path, **answers: str) -> nn.Module:

@@ -17,7 +17,7 @@ from napari_sightline.models.dynunet import DynUnetSizes
 from napari_sightline.models.segmenter import IntensityRule, SegmenterSpec
 from napari_sightline.train.automatic import HEADNECK_LAG, _Trainer, left_out
 from napari_sightline.train.automatic import train as train_automatic
-from napari_sightline.train.automatic_plan import HEADNECK_SPEC, headneck_network
+from napari_sightline.train.automatic_plan import HEADNECK_SPEC, Options, headneck_network, plan
 from napari_sightline.train.calibrate import BIAS
 from napari_sightline.train.organ_cases import OrganSource, find_headneck, find_pairs, read_case
 from napari_sightline.train.organ_crops import Mirror, OrganCrop, OrganSampler, labels_at
@@ -533,19 +533,22 @@ class TestRun:
         spec = replace(teacher.spec, roi=(32, 32, 64))
         offsets = {"offsets": {"7": 2.0}}
         path = write_segmenter(tmp_path / "jaws.safetensors", teacher.network, spec, offsets)
-        pulls: list[torch.Tensor] = []
+        pulls: dict[float, torch.Tensor] = {}
         known: set[tuple[int, ...]] = set()
+        filled: list[bool] = []
         learn = _Trainer.learn
 
         def watched(trainer: _Trainer, done: float) -> float:
             loss = learn(trainer, done)
             bias = trainer.state.model.output_block.conv.conv.bias  # type: ignore[union-attr]
-            pulls.append(bias.grad.clone())  # type: ignore[union-attr,operator]
+            # Of the first step, where weights and crop are the same for all shares.
+            pulls.setdefault(teach, bias.grad.clone())  # type: ignore[union-attr,operator]
+            filled.extend(bool((case.labels == 7).any()) for case in trainer.sampler.cases)
             known.update(case.source.known for case in trainer.sampler.cases)
             return loss
 
         monkeypatch.setattr(_Trainer, "learn", watched)
-        for teach, complete in ((0.0, False), (1.0, False), (0.0, True)):
+        for teach, complete in ((0.0, False), (1.0, False), (0.5, False), (0.0, True)):
             out = tmp_path / f"{teach}{complete}.safetensors"
             train_automatic(
                 out,
@@ -558,14 +561,22 @@ class TestRun:
                 workers=1,
                 roi=(64, 32, 32),
             )
-            if complete:
-                assert known == {tuple(range(1, 8))}
-                continue
-            assert known == {(1, 6)}
+            assert known == {tuple(range(1, 8)) if complete else (1, 6)}
+            assert set(filled) == {complete}
             known.clear()
-            # The teacher sees mandible everywhere; contours leave it open.
-            assert (pulls[0][0] > 0 > pulls[0][7]) == bool(teach)
-            pulls.clear()
+            filled.clear()
+        # The teacher sees mandible everywhere; contours leave it open.
+        assert pulls[1.0][0] > 0 > pulls[1.0][7] and pulls[0.0][7] > pulls[1.0][7] + 0.5
+        half = (pulls[0.0] + pulls[1.0]) / 2
+        torch.testing.assert_close(pulls[0.5], half, atol=2e-3, rtol=0.02)
+        # It teaches without its offsets, and fills in with them.
+        options = Options(
+            minutes=1, out=out, data=tmp_path, teachers=(path,), complete=True, workers=1
+        )
+        given = plan(options)
+        assert given.filler is not None
+        assert given.filler.network.out.conv.conv.bias[7] == 12
+        assert given.teachers[0].out.conv.conv.bias[7] == 10
         model, about = read_segmenter(out)
         assert type(model.network).__name__ == "DynUNet" and about["step"] > 0
         assert model.spec == replace(HEADNECK_SPEC, name="dynunet-headneck-ct", roi=SPEC.roi)

@@ -104,7 +104,7 @@ def sizes_of(family: str, state: Mapping[str, Tensor], hints: Mapping[str, Any])
     if family == "unetr":
         return unetr.sizes_of_state(state, hints.get("heads"), hints.get("image_size"))
     if family == "dynunet":
-        return dynunet.sizes_of_state(dynunet.adapted(state))
+        return dynunet.sizes_of_state(state)
     return swin_unetr.sizes_of_state(
         state, hints.get("merging") or "merging", hints.get("normalize", True)
     )
@@ -171,7 +171,7 @@ def family_of_network(network: nn.Module) -> tuple[str, Sizes]:
     if unetr.ANCHOR in network.state_dict():
         return "unetr", unetr.sizes_of_network(network)
     if dynunet.ANCHOR in network.state_dict():
-        return "dynunet", dynunet.sizes_of_state(dynunet.adapted(network.state_dict()))
+        return "dynunet", dynunet.sizes_of_state(network.state_dict())
     return "swin_unetr", swin_unetr.sizes_of_network(network)
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from napari_sightline.errors import ModelError
+from napari_sightline.models.norms import NORMS, Norm, norm_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -50,7 +51,7 @@ class DynUnetSizes:
     steps: tuple[Triple, ...]
     res_block: bool = False
     trans_bias: bool = False
-    norm: Literal["instance", "instance_affine", "batch"] = "instance"
+    norm: Norm = "instance"
 
     @property
     def strides(self) -> Triple:
@@ -82,11 +83,6 @@ class DynUnetSizes:
         """
         from napari_sightline.models.monai_parts import DynUNet
 
-        norms: dict[str, Any] = {
-            "instance": "instance",
-            "instance_affine": ("instance", {"affine": True}),
-            "batch": "batch",
-        }
         made: nn.Module = DynUNet(
             3,
             self.in_channels,
@@ -95,7 +91,7 @@ class DynUnetSizes:
             strides=self.steps,
             upsample_kernel_size=self.steps[1:],
             filters=self.filters,
-            norm_name=norms[self.norm],
+            norm_name=NORMS[self.norm],
             res_block=self.res_block,
             trans_bias=self.trans_bias,
         )
@@ -141,7 +137,7 @@ def sizes_of_state(state: Mapping[str, Tensor]) -> DynUnetSizes:
             steps=((1, 1, 1), *(_sides(weight) for weight in reversed(ups))),
             res_block=any(key.endswith(".conv3.conv.weight") for key in state),
             trans_bias="upsamples.0.transp_conv.conv.bias" in state,
-            norm=_norm(state),
+            norm=norm_of(state, "input_block.norm1"),
         )
     except KeyError as missing:
         raise ModelError(
@@ -201,10 +197,3 @@ def check_arguments(network: Mapping[str, Any]) -> None:
 def _sides(weight: Tensor) -> Triple:
     a, b, c = (int(n) for n in weight.shape[2:])
     return a, b, c
-
-
-def _norm(state: Mapping[str, Tensor]) -> Literal["instance", "instance_affine", "batch"]:
-    start = "input_block.norm1."
-    if start + "running_mean" in state:
-        return "batch"
-    return "instance_affine" if start + "weight" in state else "instance"

@@ -13,6 +13,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from napari_sightline.errors import ModelError
+from napari_sightline.models.norms import NORMS, Norm, norm_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -74,7 +75,7 @@ class SwinUnetrSizes:
     qkv_bias: bool = True
     patch_norm: bool = False
     use_v2: bool = False
-    norm: Literal["instance", "instance_affine", "batch"] = "instance"
+    norm: Norm = "instance"
     normalize: bool = True
     merging: Merging = "merging"
 
@@ -113,11 +114,6 @@ class SwinUnetrSizes:
         """
         from napari_sightline.models.monai_parts import SwinUNETR
 
-        norms: dict[str, Any] = {
-            "instance": "instance",
-            "instance_affine": ("instance", {"affine": True}),
-            "batch": "batch",
-        }
         made: nn.Module = SwinUNETR(
             in_channels=self.in_channels,
             out_channels=self.out_channels,
@@ -128,7 +124,7 @@ class SwinUnetrSizes:
             qkv_bias=self.qkv_bias,
             mlp_ratio=self.mlp_ratio,
             feature_size=self.feature_size,
-            norm_name=norms[self.norm],
+            norm_name=NORMS[self.norm],
             normalize=self.normalize,
             patch_norm=self.patch_norm,
             downsample=cast(Any, _merging_class(self.merging)),
@@ -184,7 +180,7 @@ def sizes_of_state(
             qkv_bias="swinViT.layers1.0.blocks.0.attn.qkv.bias" in state,
             patch_norm="swinViT.patch_embed.norm.weight" in state,
             use_v2=any(key.startswith("swinViT.layers1c.") for key in state),
-            norm=_norm(state),
+            norm=norm_of(state, "encoder1.layer.norm1"),
             normalize=normalize,
             merging=merging,
         )
@@ -272,14 +268,6 @@ def _is_index_of(index: Tensor, window: tuple[int, ...]) -> bool:
     middle = ((window[0] - 1) * b + window[1] - 1) * c + window[2] - 1
     row = [middle - (z * b + y) * c - x for z, y, x in product(*(range(w) for w in window))]
     return index[0].tolist() == row
-
-
-def _norm(state: Mapping[str, Tensor]) -> Literal["instance", "instance_affine", "batch"]:
-    start = "encoder1.layer.norm1."
-    if start + "running_mean" in state:
-        return "batch"
-    # Group normalisation has the same two tensors; MONAI's documented choices are the others.
-    return "instance_affine" if start + "weight" in state else "instance"
 
 
 def _merging_class(merging: Merging) -> type[nn.Module]:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_sightline.errors import ModelError
+from napari_sightline.models.norms import NORMS, Norm, norm_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -56,7 +57,7 @@ class UnetrSizes:
     conv_block: bool = True
     res_block: bool = True
     qkv_bias: bool = False
-    norm: Literal["instance", "instance_affine", "batch"] = "instance"
+    norm: Norm = "instance"
 
     @property
     def strides(self) -> tuple[int, int, int]:
@@ -88,11 +89,6 @@ class UnetrSizes:
         """
         from napari_sightline.models.monai_parts import UNETR, SABlock
 
-        norms: dict[str, Any] = {
-            "instance": "instance",
-            "instance_affine": ("instance", {"affine": True}),
-            "batch": "batch",
-        }
         made: nn.Module = UNETR(
             in_channels=self.in_channels,
             out_channels=self.out_channels,
@@ -102,7 +98,7 @@ class UnetrSizes:
             mlp_dim=self.mlp_dim,
             num_heads=self.heads,
             proj_type=self.proj,
-            norm_name=norms[self.norm],
+            norm_name=NORMS[self.norm],
             conv_block=self.conv_block,
             res_block=self.res_block,
             qkv_bias=self.qkv_bias,
@@ -188,7 +184,7 @@ def sizes_of_state(
             conv_block=any(key.startswith("encoder2.blocks.0.1.") for key in state),
             res_block="decoder5.conv_block.conv3.conv.weight" in state,
             qkv_bias="vit.blocks.0.attn.qkv.bias" in state,
-            norm=_norm(state),
+            norm=norm_of(state, "encoder1.layer.norm1"),
         )
     except KeyError as missing:
         raise ModelError(
@@ -221,10 +217,3 @@ def adapted(state: Mapping[str, Tensor], sizes: UnetrSizes) -> dict[str, Tensor]
         made.setdefault(start + "weight", torch.ones(sizes.hidden_size))
         made.setdefault(start + "bias", torch.zeros(sizes.hidden_size))
     return made
-
-
-def _norm(state: Mapping[str, Tensor]) -> Literal["instance", "instance_affine", "batch"]:
-    start = "encoder1.layer.norm1."
-    if start + "running_mean" in state:
-        return "batch"
-    return "instance_affine" if start + "weight" in state else "instance"
