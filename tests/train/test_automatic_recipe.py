@@ -523,6 +523,31 @@ class TestRun:
                 assert set(seen) == {tuple(range(1, 8)) if complete else (1, 6)}
                 seen.clear()
 
+    def test_a_run_that_goes_on_fills_in_no_second_time(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        base, out = self._headneck(tmp_path), tmp_path / "w.safetensors"
+        filled: list[str] = []
+        logits, learn = OrganJudge.logits, _Trainer.learn
+
+        def noted(judge, network, case, bf16, roi=None):  # type: ignore[no-untyped-def]
+            if roi is not None:  # the model that fills in has its own
+                filled.append(case.source.name)
+            return logits(judge, network, case, bf16, roi)
+
+        learnt: list[np.ndarray] = []
+
+        def watched(trainer: _Trainer, done: float) -> float:
+            learnt.append(trainer.sampler.cases[0].labels)
+            return learn(trainer, done)
+
+        monkeypatch.setattr(OrganJudge, "logits", noted)
+        monkeypatch.setattr(_Trainer, "learn", watched)
+        for minutes in (0.002, 0.05):
+            train_automatic(out, minutes, data=tmp_path, warm_start=base, workers=1, complete=True)
+        assert filled == ["pt_0"] and np.array_equal(learnt[0], learnt[-1])
+        assert [p.name for p in out.with_suffix(".filled").iterdir()] == ["pt_0.npz"]
+
     def test_a_teacher_fills_in_and_is_learnt_from(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

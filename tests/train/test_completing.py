@@ -6,10 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
+from napari_sightline.errors import BadInput
+from napari_sightline.models.segmenter import Segmenter
 from napari_sightline.segment.scaling import Scaling
-from napari_sightline.train.completing import brought, complete
+from napari_sightline.train.automatic_plan import HEADNECK_SPEC
+from napari_sightline.train.completing import Filled, brought, complete, maker_of
 from napari_sightline.train.organ_cases import OrganCase, OrganSource
 
 SHAPE = (12, 10, 8)
@@ -62,6 +66,70 @@ def test_only_what_is_missing_and_free_and_seen_is_taken() -> None:
 def test_a_case_that_lacks_nothing_stays() -> None:
     case = case_of((1, 2, 3))
     assert complete(case, logits_of, 4, 0.1) is case
+
+
+def test_what_was_found_is_kept_for_the_same_case_and_maker(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def noted(case: OrganCase) -> torch.Tensor:
+        asked.append(case.source.name)
+        return logits_of(case)
+
+    case = case_of((1,))
+    kept = Filled(tmp_path / "run.filled", "a")
+    first = complete(case, noted, 4, 0.1, kept)
+    again = complete(case, noted, 4, 0.1, Filled(tmp_path / "run.filled", "a"))
+    assert asked == ["a"] and np.array_equal(first.labels, again.labels)
+    assert np.array_equal(first.labels, complete(case, logits_of, 4, 0.1).labels)
+    assert [p.name for p in (tmp_path / "run.filled").iterdir()] == ["a.npz"]
+    # Another maker, contour, scan or set of contoured structures: found anew.
+    moved = replace(case, labels=np.roll(case.labels, 1, 0))
+    brighter = replace(case, image=case.image + np.float16(1))
+    others = [(case, Filled(kept.folder, "b")), (moved, kept), (brighter, kept)]
+    for count, (other, by) in enumerate([*others, (case_of((1, 3)), kept)], start=2):
+        found = complete(other, noted, 4, 0.1, by)
+        assert len(asked) == count
+        assert np.array_equal(found.labels, complete(other, logits_of, 4, 0.1).labels)
+
+
+@pytest.mark.parametrize("fault", ["cut off", "foreign", "damaged", "pickled", "a folder"])
+def test_a_kept_file_that_cannot_be_used_is_made_anew(tmp_path: Path, fault: str) -> None:
+    case, kept = case_of((1,)), Filled(tmp_path, "a")
+    expected = complete(case, logits_of, 4, 0.1, kept).labels
+    path = tmp_path / "a.npz"
+    if fault == "cut off":
+        path.write_bytes(path.read_bytes()[:-40])
+    elif fault == "foreign":
+        path.write_bytes(b"no archive at all")
+    elif fault == "damaged":
+        data = bytearray(path.read_bytes())
+        data[len(data) // 3] ^= 0xFF
+        path.write_bytes(data)
+    elif fault == "pickled":
+        np.savez(path, key=np.array([{"a": 1}], dtype=object), labels=expected)
+    else:
+        path.unlink()
+        path.mkdir()
+        with pytest.raises(BadInput, match=r"a\.npz could not be written"):
+            complete(case, logits_of, 4, 0.1, kept)
+        return
+    assert np.array_equal(complete(case, logits_of, 4, 0.1, kept).labels, expected)
+
+    def never(case: OrganCase) -> torch.Tensor:
+        raise AssertionError("was written anew")
+
+    assert np.array_equal(complete(case, never, 4, 0.1, kept).labels, expected)
+
+
+def test_a_maker_is_its_weights_and_facts_and_how_it_works() -> None:
+    layer = torch.nn.Conv3d(1, 8, 1)
+    model = Segmenter(layer, HEADNECK_SPEC)
+    first = maker_of(model, True)
+    assert first == maker_of(model, True) != maker_of(model, False)
+    assert maker_of(replace(model, spec=replace(HEADNECK_SPEC, overlap=0.25)), True) != first
+    with torch.no_grad():
+        layer.bias[3] += 1  # type: ignore[index]
+    assert maker_of(model, True) != first
 
 
 def test_chances_come_to_another_grid_of_the_scan() -> None:

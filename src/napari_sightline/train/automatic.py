@@ -20,7 +20,7 @@ from napari_sightline.models.segmenter import partners_of
 from napari_sightline.segment.doubtful import doubtful
 from napari_sightline.train.automatic_plan import Options, plan
 from napari_sightline.train.calibrate import bias_in, calibrate, spread
-from napari_sightline.train.completing import brought, complete
+from napari_sightline.train.completing import Filled, brought, complete, maker_of
 from napari_sightline.train.distil import taught_loss
 from napari_sightline.train.loop import Trainer, workers_or_all
 from napari_sightline.train.mixed_precision import guard_small_grids, halve_attention
@@ -67,7 +67,7 @@ def train(
     ----------
     out : Path
         File to write (``.safetensors``), see `napari_sightline.models.segmenter_io`. Beside it
-        lie a checkpoint (``.ckpt``) and a log (``.log.jsonl``).
+        lie a checkpoint (``.ckpt``), a log (``.log.jsonl``) and what was filled in (``.filled``).
     minutes : float
         Training time in all, resumed runs included.
     data : Path, optional
@@ -186,7 +186,7 @@ class _Trainer(Trainer):
         self.judge = OrganJudge(cases, self.spec, world)
         trusted = self._trusted([read_case(s, self.spec) for s in mine])
         if options.complete and self.state.seconds < options.minutes * 60:
-            trusted = [self._completed(case) for case in trusted]
+            trusted = self._completed(trusted)
         self.sampler = OrganSampler(
             trusted,
             self.spec.roi,
@@ -220,20 +220,22 @@ class _Trainer(Trainer):
             )
         return kept
 
-    def _completed(self, case: OrganCase) -> OrganCase:
-        """Let the model that is started from, or a teacher, fill in what a case lacks."""
+    def _completed(self, cases: list[OrganCase]) -> list[OrganCase]:
+        """Let the model that is started from, or a teacher, fill in what cases lack."""
         filler = self.filler
         assert filler is not None  # the plan has refused the rest
-        bf16 = self.options.precision == "bf16"
+        fragments, bf16 = self.spec.fragments, self.options.precision == "bf16"
+        same = filler.spec.spacing == self.spec.spacing
+        maker = maker_of(filler, self.spec.spacing, fragments, bf16)
+        kept = Filled(self.options.out.with_suffix(".filled"), maker)
 
         def found(case: OrganCase) -> Tensor:
             """Logits; chances where its own grid is another one."""
-            same = filler.spec.spacing == self.spec.spacing
             read = case if same else read_case(case.source, filler.spec)
             logits = self.judge.logits(filler.network, read, bf16, filler.spec.roi)
             return logits if same else brought(logits.softmax(0), read, case)
 
-        return complete(case, found, self.spec.outputs, self.spec.fragments)
+        return [complete(case, found, self.spec.outputs, fragments, kept) for case in cases]
 
     def learn(self, done: float) -> float:
         crop = self.sampler.draw()
