@@ -544,7 +544,10 @@ class TestRun:
         monkeypatch.setattr(OrganJudge, "logits", noted)
         monkeypatch.setattr(_Trainer, "learn", watched)
         for minutes in (0.002, 0.05):
+            before = len(learnt)
             train_automatic(out, minutes, data=tmp_path, warm_start=base, workers=1, complete=True)
+            assert len(learnt) > before
+        assert learnt[0].max() > 1 and set(np.unique(learnt[0])) - {0, 1, 6}
         assert filled == ["pt_0"] and np.array_equal(learnt[0], learnt[-1])
         assert [p.name for p in out.with_suffix(".filled").iterdir()] == ["pt_0.npz"]
 
