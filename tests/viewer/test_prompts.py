@@ -117,11 +117,14 @@ def test_the_panel_waits_a_moment_before_it_says_that_the_model_works(
     user.wait()
     monkeypatch.setattr("napari_sightline.viewer.prompts._PATIENCE", 600_000)  # whatever else runs
     with user.slow_model():
+        user.panel.controller.changed.emit()  # what is about to be shown when the click comes
+        assert user.panel._due.interval() == 0
         user.click(ball, MIDDLE, wait=False)
         assert len(user.case.points.data) == 1  # the click itself is seen at once
+        user.viewer.layers.selection.active = user.case.points  # the panel looks again
         assert "Working" not in user.panel.view.advice.text()
         assert user.panel._due.remainingTime() > 300_000
-        user.panel._due.start(0)  # the moment is over
+        user.panel._due.start(1)  # the moment is over
         user.qtbot.waitUntil(lambda: "Working" in user.panel.view.advice.text())
     user.wait()
     assert "Working" not in user.panel.view.advice.text()

@@ -104,7 +104,8 @@ class PromptPanel(DockPanel):
         self._mouse = Mouse(self._viewer, ref(self.pencil))
         self._due = QTimer(self)
         self._due.setSingleShot(True)
-        self._due.timeout.connect(self._refresh)
+        self._due.timeout.connect(self._on_due)
+        self._patient = True  # the work has just begun, and the panel does not speak of it yet
         self._connect()
         self.wake()
 
@@ -328,9 +329,14 @@ class PromptPanel(DockPanel):
         Painting takes both processors where there is no graphics card, and the click waits.
         """
         if not self.controller.waiting:
+            self._patient = True
             self._due.start(0)
-        elif not self._due.isActive():
+        elif not self._due.isActive() or (self._patient and self._due.interval() == 0):
             self._due.start(_PATIENCE)
+
+    def _on_due(self) -> None:
+        self._patient = not self.controller.waiting
+        self._refresh()
 
     def _refresh(self, _: Any = None) -> None:
         """Show the state of things."""
@@ -367,7 +373,7 @@ class PromptPanel(DockPanel):
             drawing=view.tools.tool,
             offered=len(self.offer.pictures),
             marked=control.marked is not None,
-            waiting=waiting,
+            waiting=0 if self._patient else waiting,
             glimpsed=bool(control.passing),
             preparing=control.preparing,
             drawn=state is not None and state.drawn,
