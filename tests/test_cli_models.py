@@ -117,6 +117,31 @@ def test_verify_finds_the_damaged_one_among_all(run: Run, checkpoint: Path, tmp_
     assert "good: whole" in out and "'bad' is not the file" in err and "good" not in err
 
 
+def test_combine_makes_one_model_of_several(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    """As the folds of a cross-validation: one file, which is added like any other model."""
+    assert run("add", checkpoint, "--name", "fold", *with_sets(*SETS))[0] == 0
+    out = tmp_path / "both.safetensors"
+    code, said, _ = run("combine", "fold", "fold", "--out", out)
+    assert code == 0 and said.startswith("both.safetensors: 2 networks, ")
+    before = out.read_bytes()
+    words = sentence(run("combine", "fold", "fold", "fold", "--out", out))
+    assert "a file 'both.safetensors' already; give another name or --overwrite" in words
+    assert out.read_bytes() == before
+    assert "3 networks" in run("combine", *["fold"] * 3, "--out", out, "--overwrite")[1]
+    assert len(out.read_bytes()) > 1.4 * len(before)
+    assert "end it in .safetensors" in sentence(
+        run("combine", "fold", "fold", "--out", tmp_path / "both.pt")
+    )
+    alone = tmp_path / "alone.safetensors"
+    assert "name two or more" in sentence(run("combine", "fold", "--out", alone))
+    assert "no model and no file" in sentence(run("combine", "fold", "none", "--out", alone))
+    assert not alone.exists()
+    assert run("add", out)[0] == 0
+    assert run("verify", "both")[0] == 0
+    made = load_segmenter("both")
+    assert made.spec.name == "both" and len(made.networks) == 3
+
+
 def test_look_says_what_is_found_and_open(run: Run, checkpoint: Path, tmp_path: Path) -> None:
     code, out, err = run("add", checkpoint, "--look", "--preset", "btcv")
     assert code == 0, err
@@ -171,7 +196,12 @@ def test_the_page_names_options_and_facts_that_exist(repository: Path) -> None:
     from napari_sightline.models.swin_unetr import MERGINGS
 
     group = typer.main.get_command(cli.app).commands["models"]
-    known = {name for one in group.commands.values() for item in one.params for name in item.opts}
+    known = {
+        name
+        for one in group.commands.values()
+        for item in one.params
+        for name in (*item.opts, *item.secondary_opts)
+    }
     text = (repository / "docs" / "models.md").read_text(encoding="utf-8")
     assert set(re.findall(r"(?<![-\w])--[a-z][a-z-]+", text)) <= known
     for word in (*FIELDS, *PRESETS, *MERGINGS):

@@ -1,4 +1,4 @@
-"""The commands `sightline models ...`: list, get, add, verify and remove models.
+"""The commands `sightline models ...`: list, get, add, combine, verify and remove models.
 
 As in `cli`, nothing that takes time is imported before a command runs.
 """
@@ -33,7 +33,7 @@ _JSON = typer.Option("--json", help="Write the facts to this file too.")
 def add_model_commands(app: typer.Typer) -> None:
     """Add the commands about models to the command line."""
     models = typer.Typer(
-        help="Models that can segment: list, download, import, verify, remove.",
+        help="Models that can segment: list, download, import, combine, verify, remove.",
         no_args_is_help=True,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -41,6 +41,7 @@ def add_model_commands(app: typer.Typer) -> None:
         ("list", list_models),
         ("get", get),
         ("add", add),
+        ("combine", combine),
         ("verify", verify),
         ("remove", remove),
     ):
@@ -164,6 +165,29 @@ def add(
     made = catalog.add(path, name, preset, answers, overwrite)
     print(f"{made.name}: {', '.join(made.structures)}")
     print(made.path)
+
+
+def combine(
+    models: Annotated[list[str], typer.Argument(help="Two or more: names, or files of training.")],
+    out: Annotated[Path, typer.Option(help="File to write, .safetensors.", show_default=False)],
+    half: Annotated[
+        bool, typer.Option(help="Round weights to half precision, as training does.")
+    ] = True,
+    overwrite: Annotated[bool, typer.Option(help="Whether a file may be replaced.")] = False,
+) -> None:
+    """Make one model of several, such as the folds of a cross-validation.
+
+    It answers with the mean of their probabilities and takes the time of all. Structures, grid,
+    window and intensities must be the same. Its attention is that of the first.
+    """
+    from napari_sightline.io.targets import check_target
+    from napari_sightline.models.ensemble import write_combined
+
+    check_target(out, (".safetensors",))
+    if out.exists() and not overwrite:
+        raise BadInput(f"There is a file {out.name!r} already; give another name or --overwrite.")
+    made = write_combined(models, out, half=half)
+    print(f"{out.name}: {len(made.networks)} networks, {out.stat().st_size / 1e6:.1f} MB")
 
 
 def verify(

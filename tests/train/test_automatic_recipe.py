@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ import torch
 
 from napari_sightline.errors import BadInput, ModelError
 from napari_sightline.models.dynunet import DynUnetSizes
-from napari_sightline.models.segmenter import IntensityRule, SegmenterSpec
+from napari_sightline.models.segmenter import IntensityRule, Segmenter, SegmenterSpec
 from napari_sightline.train.automatic import HEADNECK_LAG, _Trainer, left_out
 from napari_sightline.train.automatic import train as train_automatic
 from napari_sightline.train.automatic_plan import HEADNECK_SPEC, Options, headneck_network, plan
 from napari_sightline.train.calibrate import BIAS
+from napari_sightline.train.completing import maker_of
 from napari_sightline.train.organ_cases import OrganSource, find_headneck, find_pairs, read_case
 from napari_sightline.train.organ_crops import Mirror, OrganCrop, OrganSampler, labels_at
 from napari_sightline.train.organ_judge import OrganJudge
@@ -608,6 +610,34 @@ class TestRun:
         model, about = read_segmenter(out)
         assert type(model.network).__name__ == "DynUNet" and about["step"] > 0
         assert model.spec == replace(HEADNECK_SPEC, name="dynunet-headneck-ct", roi=SPEC.roi)
+
+    def test_of_several_networks_the_first_learns_and_all_teach(self, tmp_path: Path) -> None:
+        base = self._headneck(tmp_path)
+        model, _ = read_segmenter(base)
+        other = deepcopy(model.network)
+        with torch.no_grad():
+            other.out.conv.conv.bias.fill_(5)
+        notes = {"offsets": {"7": 2.0}, "others": [{"offsets": {"6": -1.0}}]}
+        path = tmp_path / "two.safetensors"
+        write_segmenter(path, model.network, model.spec, notes, others=[other])
+        given = plan(
+            Options(
+                minutes=1,
+                out=path,
+                data=tmp_path,
+                warm_start=path,
+                teachers=(path,),
+                complete=True,
+                workers=1,
+            )
+        )
+        before = model.network.out.conv.conv.bias
+        assert not given.start.others
+        assert given.start.network.out.conv.conv.bias[7] == before[7] - 2
+        assert given.filler is not None and len(given.filler.networks) == 2
+        found = [one.out.conv.conv.bias for one in given.teachers]
+        assert found[0][7] == before[7] - 2 and found[1][6] == 6 and found[1][7] == 5
+        assert maker_of(given.filler) != maker_of(Segmenter(given.filler.network, model.spec))
 
     @pytest.mark.parametrize(
         ("change", "words"),

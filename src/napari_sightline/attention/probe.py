@@ -235,7 +235,7 @@ def probe_window(
     image = torch.from_numpy(np.ascontiguousarray(voxels, np.float32))[None, None]
     network = segmenter.network.eval()
     image = image.to(next(network.parameters()).device)
-    probe = Probe(network, spec.name, image, frame)
+    probe = Probe(network, segmenter.attends, image, frame)
     return _aimed(probe, segmenter, position, structure)
 
 

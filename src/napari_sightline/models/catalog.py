@@ -292,6 +292,29 @@ def load_segmenter(
     """
     from napari_sightline.models.segmenter_io import read_segmenter
 
+    path, name = file_of(name_or_path)
+    if path is None:
+        from napari_sightline.models.importing import open_model
+
+        return open_model(Path(name_or_path), preset).segmenter(answers)
+    segmenter = read_segmenter(path)[0]
+    return replace(segmenter, spec=replace(segmenter.spec, name=name)) if name else segmenter
+
+
+def file_of(name_or_path: str | Path) -> tuple[Path | None, str]:
+    """Find the file of an automatic model.
+
+    Returns
+    -------
+    tuple
+        A file of `write_segmenter`, and the name that the user gave the model, where it is one of
+        the user's folder. None where `name_or_path` is a bundle or checkpoint of other people.
+
+    Raises
+    ------
+    BadInput
+        Where it is not known or not here.
+    """
     name = str(name_or_path)
     card = CARDS.get(name)
     if card is not None and card.file is not None:
@@ -300,18 +323,13 @@ def load_segmenter(
                 f"The model {name!r} segments what is clicked; choose an automatic one, such as "
                 f"{DEFAULT_SEGMENTER}."
             )
-        return read_segmenter(WEIGHTS / card.file)[0]
+        return WEIGHTS / card.file, ""
     one = store.find(name) if isinstance(name_or_path, str) and name == _slug(name) else None
     if one is not None:
-        segmenter = read_segmenter(one.path)[0]
-        return replace(segmenter, spec=replace(segmenter.spec, name=one.name))
+        return one.path, one.name
     path = Path(name_or_path)
     if path.exists():
-        if is_own(path):
-            return read_segmenter(path)[0]
-        from napari_sightline.models.importing import open_model
-
-        return open_model(path, preset).segmenter(answers)
+        return (path if is_own(path) else None), ""
     if card is not None:
         raise BadInput(
             f"The model {name!r} is not on this machine; get it with `sightline models get {name}`."

@@ -9,10 +9,23 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+#: Facts that models share which learn from each other or answer together; how a difference is
+#: called.
+ALIKE = {
+    "labels": "other structures",
+    "channels": "other channels",
+    "overlapping": "another way of telling structures apart",
+    "orientation": "axes in another order",
+    "spacing": "another grid",
+    "intensity": "other intensities",
+}
 
 
 @dataclass(frozen=True)
@@ -160,7 +173,32 @@ class Segmenter:
         mode, float32 weights, on the CPU. The engine moves it.
     spec : SegmenterSpec
         Its facts.
+    others : tuple of torch.nn.Module
+        Networks of the same facts that are asked too: an answer is the mean of all networks'
+        probabilities. Attention is that of `network` alone.
     """
 
     network: nn.Module
     spec: SegmenterSpec
+    others: tuple[nn.Module, ...] = ()
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """All of its networks, the first first."""
+        return (self.network, *self.others)
+
+    @property
+    def attends(self) -> str:
+        """What attention is said to be of: the model, or one network of several."""
+        if not self.others:
+            return self.spec.name
+        return f"{self.spec.name}, the first of {len(self.networks)} networks"
+
+    @cached_property
+    def whole(self) -> nn.Module:
+        """What gives the model's answer: the network, or all of them as one."""
+        if not self.others:
+            return self.network
+        from napari_sightline.models.ensemble import Ensemble
+
+        return Ensemble(self.networks, self.spec.overlapping).eval()

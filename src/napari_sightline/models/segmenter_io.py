@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from napari_sightline.errors import BadInput, ModelError
 from napari_sightline.models.segmenter import IntensityRule, Segmenter, SegmenterSpec
@@ -22,6 +22,8 @@ from napari_sightline.models.segmenter import IntensityRule, Segmenter, Segmente
 _FORMAT = "sightline-segmenter"
 #: Follows from the sizes, and is as large as the weights.
 _REBUILT = "relative_position_index"
+#: What stands before the weights of an ensemble's further networks.
+_OTHER = "others.{}."
 
 
 def write_segmenter(
@@ -30,6 +32,7 @@ def write_segmenter(
     spec: SegmenterSpec,
     about: Mapping[str, Any] | None = None,
     half: bool = True,
+    others: Sequence[nn.Module] = (),
 ) -> Path:
     """Write an automatic model into one file that needs nothing beside it.
 
@@ -47,6 +50,8 @@ def write_segmenter(
         What else is worth noting, such as data and measures; plain values.
     half : bool
         Whether weights are rounded to float16.
+    others : sequence of torch.nn.Module
+        Of an ensemble: the networks that are asked too, see `Segmenter.others`.
 
     Raises
     ------
@@ -55,28 +60,24 @@ def write_segmenter(
     BadInput
         Where the disk refuses.
     """
-    from napari_sightline.models.architecture import check_fit, family_of_network, repeated
-
-    family, sizes = family_of_network(network)
-    check_fit(sizes, spec)
-    again = repeated(network)
-    state = {
-        key: value.detach().to(torch.float16 if half and value.is_floating_point() else value.dtype)
-        for key, value in network.state_dict().items()
-        if not key.endswith(_REBUILT) and key not in again
-    }
+    family, config, state = _packed(network, spec, half)
     metadata = {
         "format": _FORMAT,
         "family": family,
-        "config": json.dumps(sizes.to_dict()),
+        "config": json.dumps(config),
         "spec": json.dumps(spec_to_dict(spec)),
         "about": json.dumps(dict(about or {})),
     }
+    further = []
+    for number, other in enumerate(others):
+        family, config, its = _packed(other, spec, half)
+        further.append({"family": family, "config": config})
+        state |= {_OTHER.format(number) + key: value for key, value in its.items()}
+    if further:
+        metadata["others"] = json.dumps(further)
     temporary = path.with_name(f".{uuid.uuid4().hex}.safetensors")
     try:
-        save_file(
-            {key: value.cpu().contiguous() for key, value in state.items()}, temporary, metadata
-        )
+        save_file(state, temporary, metadata)
         temporary.chmod(0o644)  # safetensors writes for its owner alone; weights are for everyone
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
@@ -92,6 +93,39 @@ def write_segmenter(
     return path
 
 
+def _packed(
+    network: nn.Module, spec: SegmenterSpec, half: bool
+) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+    """Family, sizes and weights of a network that fits the facts."""
+    from napari_sightline.models.architecture import check_fit, family_of_network, repeated
+
+    family, sizes = family_of_network(network)
+    check_fit(sizes, spec)
+    again = repeated(network)
+    state = {}
+    for key, value in network.state_dict().items():
+        if not key.endswith(_REBUILT) and key not in again:
+            kind = torch.float16 if half and value.is_floating_point() else value.dtype
+            state[key] = value.detach().to(kind).cpu().contiguous()
+    return family, sizes.to_dict(), state
+
+
+def _unpacked(
+    family: str, config: Mapping[str, Any], spec: SegmenterSpec, state: Mapping[str, Tensor]
+) -> nn.Module:
+    """Build a network and give it its weights."""
+    from napari_sightline.models.architecture import check_fit, repeated, sizes_from_dict
+
+    sizes = sizes_from_dict(family, config)
+    check_fit(sizes, spec)
+    given = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    network = sizes.build()
+    given |= {k: v for k, v in network.state_dict().items() if k.endswith(_REBUILT)}
+    given |= {again: given[key] for again, key in repeated(network).items()}
+    network.load_state_dict(given)
+    return network
+
+
 def read_segmenter(path: Path) -> tuple[Segmenter, dict[str, Any]]:
     """Read what `write_segmenter` wrote.
 
@@ -105,30 +139,29 @@ def read_segmenter(path: Path) -> tuple[Segmenter, dict[str, Any]]:
     ModelError
         Where the file is missing, damaged, or holds something else.
     """
-    from napari_sightline.models.architecture import check_fit, repeated, sizes_from_dict
-
     metadata = segmenter_metadata(path)
     try:
-        sizes = sizes_from_dict(metadata["family"], json.loads(metadata["config"]))
         spec = spec_from_dict(json.loads(metadata["spec"]))
-        check_fit(sizes, spec)
         about = json.loads(metadata.get("about", "{}"))
+        further = json.loads(metadata.get("others", "[]"))
         with safe_open(path, "pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-        network = sizes.build()
-        for key, value in network.state_dict().items():
-            if key.endswith(_REBUILT):
-                state[key] = value
-        state |= {again: state[key] for again, key in repeated(network).items()}
-        network.load_state_dict(state)
+        parts: list[dict[str, Tensor]] = []
+        for prefix in map(_OTHER.format, range(len(further))):
+            names = [key for key in state if key.startswith(prefix)]
+            parts.append({key.removeprefix(prefix): state.pop(key) for key in names})
+        first = _unpacked(metadata["family"], json.loads(metadata["config"]), spec, state)
+        others = tuple(
+            _unpacked(one["family"], one["config"], spec, part)
+            for one, part in zip(further, parts, strict=True)
+        )
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         if isinstance(error, ModelError):
             raise
         raise ModelError(
             f"The model file {path.name!r} is damaged; copy or download the file again."
         ) from error
-    return Segmenter(network, spec), about
+    return Segmenter(first, spec, others), about
 
 
 def segmenter_metadata(path: Path) -> dict[str, str]:

@@ -164,7 +164,8 @@ def install(
         else:
             from napari_sightline.models.segmenter_io import write_segmenter
 
-            write_segmenter(weights, model.network, spec, {"original": original}, half=False)
+            about = {"original": original}
+            write_segmenter(weights, model.network, spec, about, half=False, others=model.others)
         card = Installed(
             name,
             tuple(spec.labels.values()),

@@ -56,7 +56,7 @@ class Waiting:
 
 
 class Runner:
-    """Passes windows through one network.
+    """Passes windows through a model.
 
     Parameters
     ----------
@@ -80,7 +80,9 @@ class Runner:
         batch: int | None,
         note: Callable[[str], None],
     ) -> None:
-        self.network, self.spec = model.network.eval(), model.spec
+        #: What answers; the one whose attention a tap records.
+        self.whole, self.network, self.spec = model.whole.eval(), model.network, model.spec
+        self.attends = model.attends
         self.footing, self.precision = Footing(device, device, batch or 1), precision
         self.sizing, self.note = batch is None, note
         self.mirror = self.spec.mirror
@@ -94,9 +96,9 @@ class Runner:
         self.skipped = 0
         # Logits of windows that hold one value only, by that value; few, since each is large.
         self._flat: dict[tuple[float, ...], Tensor] = {}
-        keep_channels_last(self.network)
+        keep_channels_last(self.whole)
         self.guarded(
-            lambda: self.network.to(self.footing.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+            lambda: self.whole.to(self.footing.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         )
 
     def guarded(self, run: Callable[[], Any]) -> Any:
@@ -117,7 +119,7 @@ class Runner:
 
         self.precision = self.guarded(
             lambda: checked_precision(
-                self.network, self.footing.device, lambda p: self._forward(window, p), decide
+                self.whole, self.footing.device, lambda p: self._forward(window, p), decide
             )
         )
 
@@ -165,7 +167,7 @@ class Runner:
     def _network(self, batch: Tensor, starts: list[tuple[int, int, int]]) -> Tensor:
         context: AbstractContextManager[object] = nullcontext()
         if self.tap is not None and self.places is not None:
-            context = self.tap.window(self.network, self.places(starts), self.spec.name)
+            context = self.tap.window(self.network, self.places(starts), self.attends)
         with context:
             logits = self._forward(batch, self.precision)
         if logits.shape != (len(batch), self.spec.outputs, *self.spec.roi):
@@ -189,7 +191,7 @@ class Runner:
         device = self.footing.device
         batch = batch.to(device).contiguous(memory_format=torch.channels_last_3d)
         with autocast(device, precision):
-            logits = self.network(batch)
+            logits = self.whole(batch)
         result: Tensor = logits[0] if isinstance(logits, list | tuple) else logits
         return result.float()
 
@@ -209,5 +211,5 @@ class Runner:
             self._flat = {}
             if self.precision == "bf16":
                 self.precision = "fp32"
-            self.network.to(self.footing.device)
+            self.whole.to(self.footing.device)
         release(before)

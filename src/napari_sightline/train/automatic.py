@@ -232,7 +232,7 @@ class _Trainer(Trainer):
         def found(case: OrganCase) -> Tensor:
             """Logits; chances where its own grid is another one."""
             read = case if same else read_case(case.source, filler.spec)
-            logits = self.judge.logits(filler.network, read, bf16, filler.spec.roi)
+            logits = self.judge.logits(filler.whole, read, bf16, filler.spec.roi)
             return logits if same else brought(logits.softmax(0), read, case)
 
         return [complete(case, found, self.spec.outputs, fragments, kept) for case in cases]

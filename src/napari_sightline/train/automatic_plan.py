@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from napari_sightline.errors import BadInput
-from napari_sightline.models.segmenter import IntensityRule, Segmenter, SegmenterSpec
+from napari_sightline.models.segmenter import ALIKE, IntensityRule, Segmenter, SegmenterSpec
 from napari_sightline.train.calibrate import without_offsets
 from napari_sightline.train.loop import RunOptions
 from napari_sightline.train.organ_cases import OrganSource, find_headneck, find_pairs
@@ -58,15 +58,6 @@ class Options(RunOptions):
     teach: float = 0.5
 
 
-#: What a teacher must have as the model that learns has it.
-_ALIKE = {
-    "labels": "other structures",
-    "channels": "other channels",
-    "overlapping": "another way of telling structures apart",
-    "orientation": "axes in another order",
-    "spacing": "another grid",
-    "intensity": "other intensities",
-}
 #: Networks that the embedded model's data can be learnt with from random weights.
 NETWORKS = ("swin-unetr", "dynunet")
 
@@ -208,22 +199,25 @@ def plan(options: Options) -> Plan:
     taught = [_teacher(path, spec) for path in options.teachers]
     if filler is None and taught:
         filler = taught[0][0]
-    return Plan(Segmenter(start.network, spec), sources, filler, [one for _, one in taught])
+    teachers = [network for _, networks in taught for network in networks]
+    return Plan(Segmenter(start.network, spec), sources, filler, teachers)
 
 
-def _teacher(path: Path, spec: SegmenterSpec) -> tuple[Segmenter, nn.Module]:
-    """Read a teacher: as it is, and its network without offsets; it must see crops as they are."""
+def _teacher(path: Path, spec: SegmenterSpec) -> tuple[Segmenter, list[nn.Module]]:
+    """Read a teacher: as it is, and its networks without offsets; it must see crops as they are."""
     from napari_sightline.models.segmenter_io import read_segmenter
 
     model, about = read_segmenter(path)
-    for key, word in _ALIKE.items():
+    for key, word in ALIKE.items():
         if getattr(model.spec, key) != getattr(spec, key):
             raise BadInput(
                 f"The teacher {path.name!r} has {word} than the model that learns; give one that "
                 "has the same."
             )
-    network = without_offsets(model, about).network.eval()
-    return model, network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    networks = [network.eval() for network in without_offsets(model, about).networks]
+    for network in networks:
+        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return model, networks
 
 
 def _with_structures(start: Segmenter, names: dict[int, str]) -> Segmenter:

@@ -79,17 +79,24 @@ def noted_offsets(about: Mapping[str, Any], model: Segmenter) -> Tensor:
 def without_offsets(model: Segmenter, about: Mapping[str, Any]) -> Segmenter:
     """Copy a model as it was before offsets were chosen, which serve labels and not learning.
 
+    Of several networks each has its own, see `napari_sightline.models.ensemble.write_combined`.
+
     Raises
     ------
     ModelError
         Where the offsets that the file notes do not fit the model.
     """
-    offsets, network = noted_offsets(about, model), deepcopy(model.network)
-    name = bias_in(network.state_dict())
-    if name is not None:
-        with torch.no_grad():
-            network.get_parameter(name).sub_(offsets)
-    return Segmenter(network, model.spec)
+    further = about.get("others", ())
+    plain = []
+    for number, its in enumerate(model.networks):
+        noted = about if number == 0 else further[number - 1] if number <= len(further) else {}
+        offsets, network = noted_offsets(noted, Segmenter(its, model.spec)), deepcopy(its)
+        name = bias_in(network.state_dict())
+        if name is not None:
+            with torch.no_grad():
+                network.get_parameter(name).sub_(offsets)
+        plain.append(network)
+    return Segmenter(plain[0], model.spec, tuple(plain[1:]))
 
 
 def calibrate(

@@ -64,7 +64,7 @@ class Filled:
 def maker_of(filler: Segmenter, *others: object) -> str:
     """Digest of a model's weights and facts, and of whatever else changes what is filled in."""
     digest = hashlib.sha256(repr((filler.spec, *others)).encode())
-    for name, value in sorted(filler.network.state_dict().items()):
+    for name, value in sorted(filler.whole.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
