@@ -13,60 +13,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from window_making import PLAIN, model, run, scan
 
 from napari_sightline.errors import BadInput, Cancelled, ModelError
 from napari_sightline.models.segmenter import IntensityRule, Segmenter, SegmenterSpec
-from napari_sightline.segment.automatic import Segmentation, Slab, entropy_of, segment
-from napari_sightline.segment.device import Footing, batch_for, is_out_of_memory
+from napari_sightline.segment.automatic import Slab, entropy_of
 from napari_sightline.segment.finish import Finish
 from napari_sightline.segment.frame import Frame
-from napari_sightline.segment.scaling import Scaling
 from napari_sightline.segment.windows import Windows, importance_map
 from napari_sightline.volume import Volume
 
 pytest.importorskip("monai")
 from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.inferers.utils import _get_scan_interval, sliding_window_inference
-
-PLAIN = IntensityRule("none")
-
-
-class Net(nn.Module):
-    """Small, and different at each place of a window, so that blending shows."""
-
-    def __init__(self, outputs: int = 4, channels: int = 1) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.first = nn.Conv3d(channels, 6, 3, padding=1)
-        self.last = nn.Conv3d(6, outputs, 3, padding=1)
-        self.calls = 0
-        self.sizes: list[int] = []
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        self.sizes.append(len(x))
-        # Zero padding inside each window makes its border differ from its middle.
-        return self.last(torch.relu(self.first(x))) * 3
-
-
-def model(roi: tuple[int, int, int] = (12, 12, 12), **facts: Any) -> Segmenter:
-    outputs, channels = facts.pop("outputs", 4), facts.pop("inputs", 1)
-    overlapping = facts.get("overlapping", False)
-    top = outputs if overlapping else outputs - 1
-    labels = {k: f"s{k}" for k in range(1, top + 1)}
-    spec = SegmenterSpec(
-        "tiny",
-        labels,
-        channels=tuple(f"c{k}" for k in range(channels)),
-        roi=roi,
-        **({"orientation": "SPL", "intensity": PLAIN} | facts),
-    )
-    return Segmenter(Net(outputs, channels), spec)
-
-
-def scan(shape: tuple[int, int, int], seed: int = 0, spacing: Any = (1.0, 1.0, 1.0)) -> Volume:
-    rng = np.random.default_rng(seed)
-    return Volume.from_array(rng.normal(0, 1, shape).astype(np.float32), spacing=spacing)
 
 
 def reference(volume: Volume, made: Segmenter, overlap: float, orient: str = "SPL") -> Tensor:
@@ -79,10 +38,6 @@ def reference(volume: Volume, made: Segmenter, overlap: float, orient: str = "SP
         )
     assert isinstance(logits, Tensor)
     return torch.from_numpy(np.ascontiguousarray(frame.to_canonical(logits[0].numpy())))
-
-
-def run(volume: Any, made: Segmenter, **options: Any) -> Segmentation:
-    return segment(volume, made, **({"device": "cpu", "precision": "fp32"} | options))
 
 
 class TestLikeMonai:
@@ -319,113 +274,6 @@ class TestAir:
             np.testing.assert_allclose(found.probabilities, whole.probabilities, atol=2e-3)
 
 
-class OutOfMemory(Net):
-    """Refuses batches above a size, as a device would."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self.most = most
-
-    def forward(self, x: Tensor) -> Tensor:
-        if len(x) > self.most:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
-        return super().forward(x)
-
-
-class TestMemory:
-    def test_a_smaller_batch_and_a_sentence(self) -> None:
-        plain = model()
-        made = Segmenter(OutOfMemory(2), plain.spec)
-        told: list[str] = []
-        found = run(scan((20, 20, 40)), made, batch=8, on_note=told.append)
-        assert np.array_equal(found.labels, run(scan((20, 20, 40)), plain).labels)
-        assert told == list(found.notes)
-        assert [t.split("with ")[1] for t in told] == [
-            "4 windows at a time.",
-            "2 windows at a time.",
-        ]
-
-    def test_nothing_less_to_do(self) -> None:
-        made = Segmenter(OutOfMemory(0), model().spec)
-        with pytest.raises(ModelError, match="does not suffice for one window of 'tiny'; close"):
-            run(scan((20, 20, 20)), made)
-
-    def test_the_order_of_steps(self) -> None:
-        cuda = torch.device("cuda")
-        footing: Footing | None = Footing(cuda, cuda, 4)
-        seen = []
-        while footing is not None:
-            seen.append((footing.device.type, footing.sums.type, footing.batch))
-            lower = footing.step_down()
-            footing = lower[0] if lower else None
-        assert seen == [
-            ("cuda", "cuda", 4),
-            ("cuda", "cuda", 2),
-            ("cuda", "cuda", 1),
-            ("cuda", "cpu", 1),
-            ("cpu", "cpu", 1),
-        ]
-
-    def test_what_counts_as_out_of_memory(self) -> None:
-        assert is_out_of_memory(MemoryError())
-        assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: 1 TB"))
-        assert is_out_of_memory(RuntimeError("MPS backend out of memory"))
-        assert not is_out_of_memory(RuntimeError("shape mismatch"))
-        assert not is_out_of_memory(ValueError("out of memory"))
-
-    def test_an_error_of_another_kind_passes(self) -> None:
-        class Broken(nn.Module):
-            def forward(self, x: Tensor) -> Tensor:
-                raise RuntimeError("shape mismatch")
-
-        with pytest.raises(RuntimeError, match="shape mismatch"):
-            run(scan((12, 12, 12)), Segmenter(Broken(), model().spec))
-
-    def test_batches_by_free_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from napari_sightline.segment import device
-
-        assert batch_for(torch.device("cpu"), 10**6) == 1
-        cuda = torch.device("cuda")
-        monkeypatch.setattr(device, "free_memory", lambda _: 10_000)
-        assert batch_for(cuda, 1_000) == 6
-        assert batch_for(cuda, 100_000) == 1
-        assert batch_for(cuda, 10) == device.MAX_BATCH
-        monkeypatch.setattr(device, "free_memory", lambda _: None)
-        assert batch_for(cuda, 10) == 1
-
-
-class TestPrecision:
-    def test_bf16_only_where_labels_agree(self) -> None:
-        class Fine(Net):
-            """Decides by the last bits of a number, which bf16 does not hold."""
-
-            def forward(self, x: Tensor) -> Tensor:
-                y = super().forward(x)
-                if torch.is_autocast_enabled("cpu"):
-                    return y.flip(1)
-                return y
-
-        made = Segmenter(Fine(), model().spec)
-        found = run(scan((20, 20, 20)), made, precision="auto")
-        assert found.precision == "fp32"
-        plain = run(scan((20, 20, 20)), model())
-        assert np.array_equal(found.labels, plain.labels)
-
-    def test_it_is_tried_once(self) -> None:
-        made = model()
-        net: Any = made.network
-        run(scan((12, 12, 12)), made, precision="auto")
-        first, net.calls = net.calls, 0
-        run(scan((12, 12, 12)), made, precision="auto")
-        assert net.calls == 1 <= first
-
-    def test_forced(self) -> None:
-        found = run(scan((20, 20, 20)), model(), precision="bf16")
-        assert found.precision == "bf16"
-        exact = run(scan((20, 20, 20)), model())
-        assert (found.labels == exact.labels).mean() > 0.95
-
-
 class TestAlongTheWay:
     def test_the_same_twice(self) -> None:
         volume, made = scan((30, 20, 25)), model()
@@ -597,51 +445,6 @@ class TestAlongTheWay:
 def _inside(frame: Any, at: tuple[int, int, int], volume: Volume) -> bool:
     voxel = frame.to_volume(np.array(at))
     return bool(np.all((voxel >= 0) & (voxel <= np.array(volume.shape) - 1)))
-
-
-class TestScaling:
-    data = np.random.default_rng(0).normal(100, 300, (20, 21, 22)).astype(np.float32)
-
-    def test_like_monai(self) -> None:
-        from monai.transforms.intensity.array import (
-            NormalizeIntensity,
-            ScaleIntensityRange,
-            ScaleIntensityRangePercentiles,
-        )
-
-        holes = self.data * (self.data > 0)
-        for rule, transform, data in (
-            (
-                IntensityRule("window", -175, 250, 0, 1),
-                ScaleIntensityRange(-175, 250, 0, 1, clip=True),
-                self.data,
-            ),
-            (
-                IntensityRule("window", -175, 250, -1, 1, False),
-                ScaleIntensityRange(-175, 250, -1, 1),
-                self.data,
-            ),
-            (
-                IntensityRule("percentile", 1, 99, 0, 1),
-                ScaleIntensityRangePercentiles(1, 99, 0, 1, clip=True),
-                self.data,
-            ),
-            (IntensityRule("zscore"), NormalizeIntensity(), self.data),
-            (IntensityRule("zscore_nonzero"), NormalizeIntensity(nonzero=True), holes),
-        ):
-            expected = np.asarray(transform(data[None].copy()))[0]
-            found = Scaling.of(rule, data).apply(data)
-            np.testing.assert_allclose(found, expected, atol=2e-4, err_msg=str(rule))
-
-    def test_what_is_not_finite(self) -> None:
-        data = self.data.copy()
-        data[0, 0, 0], data[1, 1, 1] = np.nan, np.inf
-        for kind in ("window", "percentile", "zscore", "zscore_nonzero", "none"):
-            rule = IntensityRule(kind, 1, 99) if kind == "percentile" else IntensityRule(kind)
-            found = Scaling.of(rule, data).apply(data)
-            assert np.isfinite(found).all()
-        with pytest.raises(BadInput, match="is empty; give"):
-            Scaling.of(IntensityRule("window", 5, 5), data)
 
 
 class TestBadInput:
