@@ -177,7 +177,7 @@ def combine(
 ) -> None:
     """Make one model of several, such as the folds of a cross-validation.
 
-    It answers with the mean of their probabilities and takes the time of all. Structures, grid,
+    It answers with the mean of their logits and takes the time of all. Structures, grid,
     window and intensities must be the same. Its attention is that of the first.
     """
     from napari_sightline.io.targets import check_target

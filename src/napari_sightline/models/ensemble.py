@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from napari_sightline.errors import BadInput, ModelError
 from napari_sightline.models.segmenter import ALIKE, Segmenter
@@ -19,50 +16,38 @@ _TOGETHER = {**ALIKE, "spacing_range": "another grid", "roi": "another window"}
 
 
 class Ensemble(nn.Module):
-    """The mean of what networks think: their probabilities, not their logits, are averaged.
+    """The mean of what networks think: their logits are averaged, as windows of one network are.
 
     Networks that were trained apart err apart, so that the mean errs less than each
     (Lakshminarayanan et al., "Simple and scalable predictive uncertainty estimation using deep
-    ensembles", NeurIPS 2017).
+    ensembles", NeurIPS 2017). The mean of logits is the geometric mean of probabilities, which a
+    network that is sure of its answer can say no to; it does not matter whether windows or networks
+    are averaged first.
 
     Parameters
     ----------
     members : sequence of torch.nn.Module
         Each maps ``(B, channels, *roi)`` to logits ``(B, outputs, *roi)``. One after the other, so
         memory is that of the largest, and of its logits once more.
-    overlapping : bool
-        Whether outputs are told apart by a sigmoid each, instead of one softmax.
     """
 
-    def __init__(self, members: Sequence[nn.Module], overlapping: bool) -> None:
+    def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
-        self.overlapping = overlapping
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return logits ``(B, outputs, *roi)``, float32, whose probabilities are the mean."""
-        yes: Tensor | None = None
-        no: Tensor | None = None
+        """Return the mean of the logits, ``(B, outputs, *roi)``, float32."""
+        total: Tensor | None = None
         for member in self.members:
             found = member(image)
             logits = (found[0] if isinstance(found, list | tuple) else found).float()
-            if self.overlapping:
-                yes = _sum(yes, functional.logsigmoid(logits))
-                no = _sum(no, functional.logsigmoid(-logits))
-            else:
-                yes = _sum(yes, functional.log_softmax(logits, 1))
-        assert yes is not None
-        if no is not None:
-            return yes - no
-        return yes - math.log(len(self.members))
-
-
-def _sum(sofar: Tensor | None, logs: Tensor) -> Tensor:
-    return logs if sofar is None else torch.logaddexp(sofar, logs)
+            total = logits if total is None else total + logits
+        assert total is not None
+        return total / len(self.members)
 
 
 def combine(models: Sequence[Segmenter], name: str | None = None) -> Segmenter:
-    """Let models answer as one, by the mean of their probabilities.
+    """Let models answer as one, by the mean of their logits.
 
     Parameters
     ----------

@@ -175,7 +175,7 @@ class Segmenter:
         Its facts.
     others : tuple of torch.nn.Module
         Networks of the same facts that are asked too: an answer is the mean of all networks'
-        probabilities. Attention is that of `network` alone.
+        logits. Attention is that of `network` alone.
     """
 
     network: nn.Module
@@ -201,4 +201,4 @@ class Segmenter:
             return self.network
         from napari_sightline.models.ensemble import Ensemble
 
-        return Ensemble(self.networks, self.spec.overlapping).eval()
+        return Ensemble(self.networks).eval()

@@ -77,7 +77,7 @@ def headneck_network(kind: str = "swin-unetr") -> nn.Module:
     if kind == "dynunet":
         from napari_sightline.models.dynunet import DynUnetSizes
 
-        filters = (16, 32, 64, 128, 192, 224)
+        filters = (16, 32, 64, 88, 88, 88)
         steps = ((1, 1, 1), *((2, 2, 2),) * (len(filters) - 1))
         sizes = DynUnetSizes(1, outputs, filters, ((3, 3, 3),) * len(filters), steps)
         network = sizes.build()
