@@ -73,7 +73,8 @@ def train_automatic(
         str | None,
         typer.Option(
             help="Network to begin with random weights, from --data: swin-unetr (by default) or "
-            "dynunet, a convolutional teacher.",
+            "dynunet, a convolutional teacher. Of a --warm-start of several networks: which of "
+            "them learns on; the first by default.",
             show_default=False,
         ),
     ] = None,

@@ -84,15 +84,14 @@ def test_a_run_gives_the_mean_and_its_attention_is_that_of_the_first(overlapping
 
     first, second = both()
     labels = {1: "a", 2: "b", 3: "c"} if overlapping else SPEC.labels
-    spec = replace(SPEC, overlap=0.5, roi=(32, 32, 32), overlapping=overlapping, labels=labels)
+    spec = replace(SPEC, overlap=0.5, overlapping=overlapping, labels=labels)
     models = [replace(one, spec=spec) for one in (first, second)]
-    image = scan()
-    each = [
-        sliding_window_inference(
-            image, spec.roi, 1, lambda x, n=one.network: logits(n, x), 0.5, "gaussian"
-        )
-        for one in models
-    ]
+    image = scan(shape=(80, 48, 40))
+    with torch.no_grad():
+        each = [
+            sliding_window_inference(image, spec.roi, 1, one.network, 0.5, "gaussian")
+            for one in models
+        ]
     expected = torch.stack(each).mean(0)[0]
     tap = Tap(keep=4)
     found = segment(

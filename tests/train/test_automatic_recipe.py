@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +273,17 @@ class TestRun:
         )
         before = model.network.out.conv.conv.bias
         assert not given.start.others
+        chosen = partial(Options, minutes=1, out=path, data=tmp_path, workers=1)
+        with pytest.raises(BadInput, match=r"2 networks of .* 2 are of the kind 'swin-unetr'"):
+            plan(chosen(warm_start=path, network="swin-unetr"))
+        second = headneck_network("dynunet").eval()
+        write_segmenter(path, model.network, model.spec, notes, others=[second])
+        learner = plan(chosen(warm_start=path, network="dynunet")).start.network
+        found = learner.output_block.conv.conv.bias
+        expected = second.output_block.conv.conv.bias + torch.tensor([0.0] * 6 + [1.0, 0])
+        torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+        with pytest.raises(BadInput, match="has a network already; leave --network out"):
+            plan(chosen(warm_start=base, network="dynunet"))
         assert given.start.network.out.conv.conv.bias[7] == before[7] - 2
         assert given.filler is not None and len(given.filler.networks) == 2
         found = [one.out.conv.conv.bias for one in given.teachers]
@@ -421,7 +433,6 @@ class TestRun:
             ({"data": None, "images": Path(), "labels": Path()}, "give --warm-start"),
             ({"complete": True}, "filled in by the model of --warm-start"),
             ({"network": "vnet"}, "choose swin-unetr or dynunet"),
-            ({"network": "dynunet", "warm_start": Path("a")}, "has a network already"),
             ({"teach": 1.5}, "give 0 to 1"),
             ({"teach": float("nan")}, "give 0 to 1"),
             ({"roi": (48, 48, 48)}, "multiples of 32"),

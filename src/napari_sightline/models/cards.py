@@ -121,7 +121,7 @@ CARDS: dict[str, Card] = {
         ),
         Card(
             name="swin-unetr-headneck-ct",
-            title="Swin-UNETR, head and neck, planning CT: seven organs at risk",
+            title="Swin-UNETR and DynUNet, head and neck, planning CT: seven organs at risk",
             task="automatic",
             structures=_structures("headneck"),
             modality="CT",

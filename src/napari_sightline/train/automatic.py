@@ -106,6 +106,8 @@ def train(
         labelled there is background.
     network : str, optional
         Of `automatic_plan.NETWORKS`, to begin with random weights; ``"swin-unetr"`` by default.
+        Where `warm_start` is several networks: which of them goes on learning; the first by
+        default.
     teachers : sequence of Path
         Models with the same structures, grid and intensities. The mean of their chances is learnt
         too, crop by crop; see `napari_sightline.train.distil.taught_loss`.

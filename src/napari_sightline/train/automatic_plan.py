@@ -153,8 +153,6 @@ def plan(options: Options) -> Plan:
         raise BadInput(
             f"The network {options.network!r} is not known; choose {' or '.join(NETWORKS)}."
         )
-    if options.network is not None and options.warm_start is not None:
-        raise BadInput("The model of --warm-start has a network already; leave --network out.")
     if not 0 <= options.teach <= 1:
         raise BadInput(f"A share of {options.teach} of the loss is none; give 0 to 1.")
     start: Segmenter | None = None
@@ -164,7 +162,7 @@ def plan(options: Options) -> Plan:
         from napari_sightline.models.segmenter_io import read_segmenter
 
         filler, about = read_segmenter(options.warm_start)
-        start = without_offsets(filler, about)
+        start = _learner(without_offsets(filler, about), options.network)
     torch.manual_seed(options.seed)
     if options.data is not None:
         sources, spec = find_headneck(options.data), HEADNECK_SPEC
@@ -201,6 +199,24 @@ def plan(options: Options) -> Plan:
         filler = taught[0][0]
     teachers = [network for _, networks in taught for network in networks]
     return Plan(Segmenter(start.network, spec), sources, filler, teachers)
+
+
+def _learner(model: Segmenter, kind: str | None) -> Segmenter:
+    """Choose the network that goes on learning: the first, or of several the one of a kind."""
+    from napari_sightline.models.architecture import family_of_network
+
+    if kind is None:
+        return Segmenter(model.network, model.spec)
+    if not model.others:
+        raise BadInput("The model of --warm-start has a network already; leave --network out.")
+    family = kind.replace("-", "_")
+    found = [one for one in model.networks if family_of_network(one)[0] == family]
+    if len(found) != 1:
+        raise BadInput(
+            f"Of the {len(model.networks)} networks of {model.spec.name!r} {len(found) or 'none'} "
+            f"are of the kind {kind!r}; name a kind that is there once, or leave --network out."
+        )
+    return Segmenter(found[0], model.spec)
 
 
 def _teacher(path: Path, spec: SegmenterSpec) -> tuple[Segmenter, list[nn.Module]]:
