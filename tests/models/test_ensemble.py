@@ -184,6 +184,13 @@ def test_offsets_of_each_network_can_be_taken_off_again(tmp_path: Path) -> None:
         assert torch.allclose(taken, torch.tensor(offsets, dtype=torch.float32), atol=1e-3)
 
 
+@pytest.mark.parametrize("notes", [3, {"offsets": {}}, ["no offsets"], [{"offsets": {"9": 1}}]])
+def test_damaged_notes_are_refused(notes: object) -> None:
+    made = combine(both())
+    with pytest.raises(ModelError, match=r"in the file of 'organs' are damaged; copy it again"):
+        without_offsets(made, {"others": notes})
+
+
 def test_a_checkpoint_of_others_is_imported_first(tmp_path: Path) -> None:
     torch.save(swin().state_dict(), tmp_path / "theirs.pt")
     out = tmp_path / "two.safetensors"

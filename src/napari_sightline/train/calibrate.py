@@ -86,7 +86,11 @@ def without_offsets(model: Segmenter, about: Mapping[str, Any]) -> Segmenter:
     ModelError
         Where the offsets that the file notes do not fit the model.
     """
-    further = about.get("others", ())
+    further = about.get("others", [])
+    if not isinstance(further, list):
+        raise ModelError(
+            f"The notes in the file of {model.spec.name!r} are damaged; copy it again."
+        )
     plain = []
     for number, its in enumerate(model.networks):
         noted = about if number == 0 else further[number - 1] if number <= len(further) else {}
