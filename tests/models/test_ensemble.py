@@ -191,6 +191,15 @@ def test_damaged_notes_are_refused(notes: object) -> None:
         without_offsets(made, {"others": notes})
 
 
+def test_what_does_not_belong_is_called_as_it_was_asked_for(tmp_path: Path) -> None:
+    for name, roi in (("fold0", (64, 32, 32)), ("fold1", (64, 64, 32))):
+        write_segmenter(tmp_path / f"{name}.safetensors", swin(), replace(SPEC, roi=roi))
+    files = sorted(tmp_path.iterdir())
+    with pytest.raises(ModelError, match="'fold1' has another window than 'fold0'"):
+        write_combined(files, tmp_path / "both.safetensors")
+    assert sorted(tmp_path.iterdir()) == files
+
+
 def test_a_checkpoint_of_others_is_imported_first(tmp_path: Path) -> None:
     torch.save(swin().state_dict(), tmp_path / "theirs.pt")
     out = tmp_path / "two.safetensors"

@@ -106,14 +106,15 @@ def write_combined(
 
     models, notes = [], []
     for one in names:
-        path, _ = file_of(one)
+        path, own = file_of(one)
         if path is None:
             raise BadInput(
                 f"The model {str(one)!r} is another program's; import it first with "
                 "`sightline models add`."
             )
         model, about = read_segmenter(path)
-        models.append(model)
+        # Called as it was asked for: folds often have one name within.
+        models.append(replace(model, spec=replace(model.spec, name=own or Path(one).stem)))
         notes.append(about)
     made = combine(models, name or out.stem)
     further = [note for about in notes for note in (about, *about.get("others", ()))][1:]
