@@ -142,6 +142,26 @@ def test_combine_makes_one_model_of_several(run: Run, checkpoint: Path, tmp_path
     assert made.spec.name == "both" and len(made.networks) == 3
 
 
+def test_split_takes_a_combined_model_apart(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    assert run("add", checkpoint, "--name", "fold", *with_sets(*SETS))[0] == 0
+    both, parts = tmp_path / "both.safetensors", tmp_path / "parts"
+    assert run("combine", "fold", "fold", "--out", both)[0] == 0
+    assert "no folder" in sentence(run("split", both, "--out", parts))
+    parts.mkdir()
+    code, said, _ = run("split", both, "--out", parts)
+    files = [parts / "both-1.safetensors", parts / "both-2.safetensors"]
+    assert code == 0 and said.split() == [str(file) for file in files]
+    assert sorted(parts.iterdir()) == files
+    before = files[0].read_bytes()
+    words = sentence(run("split", both, "--out", parts))
+    assert "a file 'both-1.safetensors' already; give another folder or --overwrite" in words
+    assert files[0].read_bytes() == before
+    assert run("split", both, "--out", parts, "--overwrite")[0] == 0
+    assert "'fold' is one network" in sentence(run("split", "fold", "--out", parts))
+    assert run("add", files[1])[0] == 0
+    assert run("verify", "both-2")[0] == 0
+
+
 def test_look_says_what_is_found_and_open(run: Run, checkpoint: Path, tmp_path: Path) -> None:
     code, out, err = run("add", checkpoint, "--look", "--preset", "btcv")
     assert code == 0, err

@@ -1,4 +1,4 @@
-"""The commands `sightline models ...`: list, get, add, combine, verify and remove models.
+"""The commands `sightline models ...`: list, get, add, combine, split, verify and remove models.
 
 As in `cli`, nothing that takes time is imported before a command runs.
 """
@@ -33,7 +33,7 @@ _JSON = typer.Option("--json", help="Write the facts to this file too.")
 def add_model_commands(app: typer.Typer) -> None:
     """Add the commands about models to the command line."""
     models = typer.Typer(
-        help="Models that can segment: list, download, import, combine, verify, remove.",
+        help="Models that can segment: list, download, import, combine, split, verify, remove.",
         no_args_is_help=True,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -42,6 +42,7 @@ def add_model_commands(app: typer.Typer) -> None:
         ("get", get),
         ("add", add),
         ("combine", combine),
+        ("split", split),
         ("verify", verify),
         ("remove", remove),
     ):
@@ -188,6 +189,27 @@ def combine(
         raise BadInput(f"There is a file {out.name!r} already; give another name or --overwrite.")
     made = write_combined(models, out, half=half)
     print(f"{out.name}: {len(made.networks)} networks, {out.stat().st_size / 1e6:.1f} MB")
+
+
+def split(
+    name: Annotated[
+        str, typer.Argument(help="A model of several networks: its name, or its file.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder for NAME-1.safetensors and so on.", show_default=False)
+    ],
+    half: Annotated[
+        bool, typer.Option(help="Round weights to half precision, as training does.")
+    ] = True,
+    overwrite: Annotated[bool, typer.Option(help="Whether files may be replaced.")] = False,
+) -> None:
+    """Write each network of a combined model into a file of its own."""
+    from napari_sightline.models.ensemble import write_apart
+
+    if not out.is_dir():
+        raise BadInput(f"There is no folder {str(out)!r}; give one that exists.")
+    for file in write_apart(name, out, half, overwrite):
+        print(file)
 
 
 def verify(

@@ -23,7 +23,7 @@ from model_making import logits, scan, swin
 from napari_sightline.attention.tap import Tap
 from napari_sightline.errors import BadInput, ModelError
 from napari_sightline.models.dynunet import DynUnetSizes
-from napari_sightline.models.ensemble import Ensemble, combine, write_combined
+from napari_sightline.models.ensemble import Ensemble, combine, write_apart, write_combined
 from napari_sightline.models.segmenter import IntensityRule, Segmenter, SegmenterSpec
 from napari_sightline.models.segmenter_io import read_segmenter, write_segmenter
 from napari_sightline.segment.automatic import segment
@@ -184,11 +184,45 @@ def test_offsets_of_each_network_can_be_taken_off_again(tmp_path: Path) -> None:
         assert torch.allclose(taken, torch.tensor(offsets, dtype=torch.float32), atol=1e-3)
 
 
+def test_a_combined_model_is_taken_apart_again(tmp_path: Path) -> None:
+    """Each file is the one that was combined: family, weights, facts and notes."""
+    first, second = both()
+    names = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    write_segmenter(names[0], first.network, SPEC, {"offsets": {"1": 0.5}, "steps": 7})
+    write_segmenter(names[1], second.network, second.spec, {"offsets": {"2": -1.0}})
+    write_combined([*names, names[0]], tmp_path / "three.safetensors")
+    (tmp_path / "parts").mkdir()
+    made = write_apart(tmp_path / "three.safetensors", tmp_path / "parts")
+    assert [file.name for file in made] == [f"three-{k}.safetensors" for k in (1, 2, 3)]
+    for file, before in zip(made, [*names, names[0]], strict=True):
+        (one, about), (other, noted) = read_segmenter(file), read_segmenter(before)
+        assert about == noted and not one.others
+        assert replace(one.spec, name="") == replace(other.spec, name="")
+        assert one.spec.name == file.stem
+        state, expected = load_file(file), load_file(before)
+        assert state.keys() == expected.keys()
+        assert all(torch.equal(state[key], expected[key]) for key in expected)
+
+
 @pytest.mark.parametrize("notes", [3, {"offsets": {}}, ["no offsets"], [{"offsets": {"9": 1}}]])
 def test_damaged_notes_are_refused(notes: object) -> None:
     made = combine(both())
     with pytest.raises(ModelError, match=r"in the file of 'organs' are damaged; copy it again"):
         without_offsets(made, {"others": notes})
+
+
+@pytest.mark.parametrize("notes", [3, ["no notes"], [{}, {}]])
+def test_a_file_with_damaged_notes_is_neither_combined_nor_taken_apart(
+    notes: object, tmp_path: Path
+) -> None:
+    first, second = both()
+    path, out = tmp_path / "two.safetensors", tmp_path / "three.safetensors"
+    write_segmenter(path, first.network, SPEC, {"others": notes}, others=[second.network])
+    with pytest.raises(ModelError, match=r"in the file of 'two' are damaged; copy it again"):
+        write_combined([path, path], out)
+    with pytest.raises(ModelError, match=r"in the file of 'two' are damaged; copy it again"):
+        write_apart(path, tmp_path)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_what_does_not_belong_is_called_as_it_was_asked_for(tmp_path: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -101,23 +102,106 @@ def write_combined(
     ModelError
         Where one cannot be read, or they do not belong together.
     """
-    from napari_sightline.models.catalog import file_of
-    from napari_sightline.models.segmenter_io import read_segmenter, write_segmenter
+    from napari_sightline.models.segmenter_io import write_segmenter
 
     models, notes = [], []
     for one in names:
-        path, own = file_of(one)
-        if path is None:
-            raise BadInput(
-                f"The model {str(one)!r} is another program's; import it first with "
-                "`sightline models add`."
-            )
-        model, about = read_segmenter(path)
-        # Called as it was asked for: folds often have one name within.
-        models.append(replace(model, spec=replace(model.spec, name=own or Path(one).stem)))
-        notes.append(about)
+        model, its = _read(one)
+        models.append(model)
+        notes += its
     made = combine(models, name or out.stem)
-    further = [note for about in notes for note in (about, *about.get("others", ()))][1:]
-    about = {**notes[0], "others": further}
+    about = {**notes[0], "others": notes[1:]}
     write_segmenter(out, made.network, made.spec, about, half, made.others)
     return made
+
+
+def write_apart(
+    name: str | Path, folder: Path, half: bool = True, overwrite: bool = False
+) -> list[Path]:
+    """Write each network of a model into a file of its own, as `write_combined` was given them.
+
+    Parameters
+    ----------
+    name : str or Path
+        Name of a model, or a file of `segmenter_io.write_segmenter`, of several networks.
+    folder : Path
+        Where ``NAME-1.safetensors``, ``NAME-2.safetensors`` ... are written; each keeps what its
+        own file noted.
+    half : bool
+        Whether weights are rounded to float16.
+    overwrite : bool
+        Whether files of these names may be replaced.
+
+    Returns
+    -------
+    list of Path
+        The files, in the order of the networks.
+
+    Raises
+    ------
+    BadInput
+        Where the model is not here or not of that kind, a file is in the way, or the disk refuses.
+    ModelError
+        Where it cannot be read, or is one network.
+    """
+    from napari_sightline.models.segmenter_io import write_segmenter
+
+    model, notes = _read(name)
+    if not model.others:
+        raise ModelError(
+            f"The model {model.spec.name!r} is one network; name one that was combined."
+        )
+    stems = [f"{model.spec.name}-{number}" for number in range(1, len(notes) + 1)]
+    files = [folder / f"{stem}.safetensors" for stem in stems]
+    for file in files:
+        if file.exists() and not overwrite:
+            raise BadInput(
+                f"There is a file {file.name!r} already; give another folder or --overwrite."
+            )
+    for stem, file, network, about in zip(stems, files, model.networks, notes, strict=True):
+        write_segmenter(file, network, replace(model.spec, name=stem), about, half)
+    return files
+
+
+def notes_of_each(model: Segmenter, about: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Tell what each network's own file noted, from the notes of the file that holds them all.
+
+    Returns
+    -------
+    list of dict
+        One for each of `Segmenter.networks`; empty where nothing was noted.
+
+    Raises
+    ------
+    ModelError
+        Where the notes are not of that form.
+    """
+    first, further = dict(about), about.get("others", [])
+    first.pop("others", None)
+    count = len(model.others)
+    if not (
+        isinstance(further, list)
+        and len(further) <= count
+        and all(isinstance(note, dict) for note in further)
+    ):
+        raise ModelError(
+            f"The notes in the file of {model.spec.name!r} are damaged; copy it again."
+        )
+    return [first, *further, *({} for _ in range(count - len(further)))]
+
+
+def _read(name: str | Path) -> tuple[Segmenter, list[dict[str, Any]]]:
+    """Read a model, called as it was asked for, and what was noted of each of its networks."""
+    from napari_sightline.models.catalog import file_of
+    from napari_sightline.models.segmenter_io import read_segmenter
+
+    path, own = file_of(name)
+    if path is None:
+        raise BadInput(
+            f"The model {str(name)!r} is another program's; import it first with "
+            "`sightline models add`."
+        )
+    model, about = read_segmenter(path)
+    # Folds often have one name within.
+    model = replace(model, spec=replace(model.spec, name=own or Path(name).stem))
+    return model, notes_of_each(model, about)

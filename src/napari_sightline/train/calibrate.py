@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from napari_sightline.errors import ModelError
+from napari_sightline.models.ensemble import notes_of_each
 from napari_sightline.models.segmenter import Segmenter
 from napari_sightline.train.organ_cases import OrganCase
 
@@ -86,14 +87,8 @@ def without_offsets(model: Segmenter, about: Mapping[str, Any]) -> Segmenter:
     ModelError
         Where the offsets that the file notes do not fit the model.
     """
-    further = about.get("others", [])
-    if not isinstance(further, list):
-        raise ModelError(
-            f"The notes in the file of {model.spec.name!r} are damaged; copy it again."
-        )
     plain = []
-    for number, its in enumerate(model.networks):
-        noted = about if number == 0 else further[number - 1] if number <= len(further) else {}
+    for its, noted in zip(model.networks, notes_of_each(model, about), strict=True):
         offsets, network = noted_offsets(noted, Segmenter(its, model.spec)), deepcopy(its)
         name = bias_in(network.state_dict())
         if name is not None:
