@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from qtpy.QtWidgets import QLabel
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
@@ -27,6 +28,7 @@ from napari_sightline.segment.finish import Finish
 from napari_sightline.viewer import automatic_run
 from napari_sightline.viewer.automatic import AutomaticPanel
 from napari_sightline.viewer.automatic_shape import shape
+from napari_sightline.viewer.automatic_view import AutomaticView
 from napari_sightline.viewer.bridge import OVERLAY
 from napari_sightline.viewer.case import case_of
 from napari_sightline.viewer.measure import MeasurePanel
@@ -495,3 +497,16 @@ def test_the_viewer_is_closed_while_it_runs(
         calls = network.calls
     qtbot.wait(300)
     assert network.calls == calls  # not one window more
+
+
+def test_a_title_too_long_for_the_list_shows_both_its_ends(qtbot: Any) -> None:
+    view = AutomaticView()
+    qtbot.addWidget(view)
+    view.resize(view.minimumWidth(), 700)
+    view.show()
+    for name, cut in (("scan: organs", False), ("scan: " + "very-" * 12 + "long", True)):
+        view.result.setText(f"Organs of {name}")
+        shown = QLabel.text(view.result)
+        assert view.result.fontMetrics().horizontalAdvance(shown) <= view.result.width()
+        assert shown.startswith("Organs of scan") and shown.endswith(name[-4:])
+        assert ("…" in shown) == cut

@@ -302,7 +302,9 @@ class AutomaticPanel(DockPanel):
         organs = control.organs
         view.show_organs(organs)
         layer = control.labels
-        view.result.setText(f"Organs of {layer.name}" if layer is not None else "")
+        title = f"Organs of {layer.name}" if layer is not None else ""
+        view.result.setText(title)
+        view.result.setToolTip(title)
         taken = control.in_session
         ready = bool(organs) and not running
         for shaping in (view.largest, view.fill, view.smooth, view.mm, view.undo, view.redo):

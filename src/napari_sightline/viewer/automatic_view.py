@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt import QElidingLabel
 
 from napari_sightline.anatomy import Colour
 from napari_sightline.viewer.buttons import Chooser, button, list_in, wrapped
@@ -128,7 +129,8 @@ class AutomaticView(QWidget):
         column.addWidget(self.run)
 
     def _list(self, column: QVBoxLayout) -> None:
-        self.result = QLabel()
+        self.result = QElidingLabel()
+        self.result.setElideMode(Qt.TextElideMode.ElideMiddle)
         self.result.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.organs = QTreeWidget()
         self.organs.setColumnCount(2)
