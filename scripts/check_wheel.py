@@ -27,11 +27,16 @@ def main() -> None:
         sys.exit("the installed napari.yaml is not the repository's")
     print(f"manifest: {manifest.display_name} {manifest.package_version}")
 
-    weights = package / "models" / "weights"
-    held = sorted(path.name for path in weights.glob("sightline-3d*"))
-    if "sightline-3d.safetensors" not in held or len(held) < 2:
-        sys.exit(f"weights or model card of sightline-3d missing in the wheel, found {held}")
-    print("weights:", *held)
+    here = Path(sys.argv[1]).parent / "src" / "napari_sightline" / "models" / "weights"
+    wanted = {path.name: path.read_bytes() for path in here.iterdir() if path.is_file()}
+    models = {Path(name).stem for name in wanted}
+    if not {f"{name}.{kind}" for name in models for kind in ("safetensors", "md")} <= set(wanted):
+        sys.exit(f"weights or model card of a shipped model missing in {here}: {sorted(wanted)}")
+    for name, content in sorted(wanted.items()):
+        held = package / "models" / "weights" / name
+        if not held.is_file() or held.read_bytes() != content:
+            sys.exit(f"{name} is missing in the wheel, or not the repository's")
+    print("weights:", *sorted(wanted))
 
     command = Path(sys.executable).with_name("sightline")
     shown = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)
