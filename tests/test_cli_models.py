@@ -162,6 +162,23 @@ def test_split_takes_a_combined_model_apart(run: Run, checkpoint: Path, tmp_path
     assert run("verify", "both-2")[0] == 0
 
 
+def test_average_makes_one_network_of_several(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    assert run("add", checkpoint, "--name", "fold", *with_sets(*SETS))[0] == 0
+    out = tmp_path / "mean.safetensors"
+    code, said, _ = run("average", "fold", "fold", "--out", out)
+    assert code == 0 and said.startswith("mean.safetensors: the average of 2, ")
+    before = out.read_bytes()
+    assert "or --overwrite" in sentence(run("average", "fold", "fold", "--out", out))
+    assert out.read_bytes() == before
+    assert run("average", *["fold"] * 3, "--out", out, "--overwrite")[0] == 0
+    assert "name two or more" in sentence(
+        run("average", "fold", "--out", tmp_path / "a.safetensors")
+    )
+    assert not (tmp_path / "a.safetensors").exists()
+    assert run("add", out)[0] == 0
+    assert run("verify", "mean")[0] == 0
+
+
 def test_look_says_what_is_found_and_open(run: Run, checkpoint: Path, tmp_path: Path) -> None:
     code, out, err = run("add", checkpoint, "--look", "--preset", "btcv")
     assert code == 0, err

@@ -1,4 +1,4 @@
-"""The commands `sightline models ...`: list, get, add, combine, split, verify and remove models.
+"""The commands `sightline models ...`: list, get, add, combine, split, average, verify and remove.
 
 As in `cli`, nothing that takes time is imported before a command runs.
 """
@@ -33,7 +33,7 @@ _JSON = typer.Option("--json", help="Write the facts to this file too.")
 def add_model_commands(app: typer.Typer) -> None:
     """Add the commands about models to the command line."""
     models = typer.Typer(
-        help="Models that can segment: list, download, import, combine, split, verify, remove.",
+        help="Models that can segment: list, download, import, join, verify and remove them.",
         no_args_is_help=True,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -43,6 +43,7 @@ def add_model_commands(app: typer.Typer) -> None:
         ("add", add),
         ("combine", combine),
         ("split", split),
+        ("average", average),
         ("verify", verify),
         ("remove", remove),
     ):
@@ -181,12 +182,9 @@ def combine(
     It answers with the mean of their logits and takes the time of all. Structures, grid,
     window and intensities must be the same. Its attention is that of the first.
     """
-    from napari_sightline.io.targets import check_target
     from napari_sightline.models.ensemble import write_combined
 
-    check_target(out, (".safetensors",))
-    if out.exists() and not overwrite:
-        raise BadInput(f"There is a file {out.name!r} already; give another name or --overwrite.")
+    _check_new(out, overwrite)
     made = write_combined(models, out, half=half)
     print(f"{out.name}: {len(made.networks)} networks, {out.stat().st_size / 1e6:.1f} MB")
 
@@ -210,6 +208,26 @@ def split(
         raise BadInput(f"There is no folder {str(out)!r}; give one that exists.")
     for file in write_apart(name, out, half, overwrite):
         print(file)
+
+
+def average(
+    models: Annotated[list[str], typer.Argument(help="Two or more: names, or files of training.")],
+    out: Annotated[Path, typer.Option(help="File to write, .safetensors.", show_default=False)],
+    half: Annotated[
+        bool, typer.Option(help="Round weights to half precision, as training does.")
+    ] = True,
+    overwrite: Annotated[bool, typer.Option(help="Whether a file may be replaced.")] = False,
+) -> None:
+    """Average the weights of models that learnt on from the same ones.
+
+    The result is as fast as one of them. Measure it: the average of networks that began apart
+    is worthless, and 'combine' is for those.
+    """
+    from napari_sightline.models.averaging import write_average
+
+    _check_new(out, overwrite)
+    write_average(models, out, half=half)
+    print(f"{out.name}: the average of {len(models)}, {out.stat().st_size / 1e6:.1f} MB")
 
 
 def verify(
@@ -244,6 +262,15 @@ def remove(
     _agree(yes, f"Delete {name}?")
     catalog.remove(name)
     print(f"{name}: deleted")
+
+
+def _check_new(out: Path, overwrite: bool) -> None:
+    """Refuse a file of weights that cannot be written, or would replace another unasked."""
+    from napari_sightline.io.targets import check_target
+
+    check_target(out, (".safetensors",))
+    if out.exists() and not overwrite:
+        raise BadInput(f"There is a file {out.name!r} already; give another name or --overwrite.")
 
 
 def _answers(sets: list[str] | None) -> dict[str, str]:

@@ -157,7 +157,7 @@ def test_a_damaged_file_is_refused(damage: str, tmp_path: Path) -> None:
 def test_models_that_do_not_belong_together(changes: dict[str, Any], words: str) -> None:
     first, second = both()
     other = replace(second, spec=replace(second.spec, **changes))
-    with pytest.raises(ModelError, match=f"'second' has {words} than 'organs'; combine models"):
+    with pytest.raises(ModelError, match=f"'second' has {words} than 'organs'; name models that"):
         combine([first, other])
     with pytest.raises(ModelError, match="One model alone is no ensemble; name two or more"):
         combine([first])

@@ -65,17 +65,29 @@ def combine(models: Sequence[Segmenter], name: str | None = None) -> Segmenter:
     """
     if len(models) < 2:
         raise ModelError("One model alone is no ensemble; name two or more.")
+    check_together(models)
+    first = models[0]
+    others = [network for one in models for network in one.networks][1:]
+    spec = replace(first.spec, name=name or first.spec.name)
+    return Segmenter(first.network, spec, tuple(others))
+
+
+def check_together(models: Sequence[Segmenter]) -> None:
+    """Refuse models whose logits do not mean the same, or lie on another grid.
+
+    Raises
+    ------
+    ModelError
+        Naming the first that differs, and in what.
+    """
     first = models[0]
     for one in models[1:]:
         for key, word in _TOGETHER.items():
             if getattr(one.spec, key) != getattr(first.spec, key):
                 raise ModelError(
-                    f"The model {one.spec.name!r} has {word} than {first.spec.name!r}; combine "
+                    f"The model {one.spec.name!r} has {word} than {first.spec.name!r}; name "
                     "models that have the same."
                 )
-    others = [network for one in models for network in one.networks][1:]
-    spec = replace(first.spec, name=name or first.spec.name)
-    return Segmenter(first.network, spec, tuple(others))
 
 
 def write_combined(
@@ -106,7 +118,7 @@ def write_combined(
 
     models, notes = [], []
     for one in names:
-        model, its = _read(one)
+        model, its = read_named(one)
         models.append(model)
         notes += its
     made = combine(models, name or out.stem)
@@ -146,7 +158,7 @@ def write_apart(
     """
     from napari_sightline.models.segmenter_io import write_segmenter
 
-    model, notes = _read(name)
+    model, notes = read_named(name)
     if not model.others:
         raise ModelError(
             f"The model {model.spec.name!r} is one network; name one that was combined."
@@ -190,8 +202,16 @@ def notes_of_each(model: Segmenter, about: Mapping[str, Any]) -> list[dict[str, 
     return [first, *further, *({} for _ in range(count - len(further)))]
 
 
-def _read(name: str | Path) -> tuple[Segmenter, list[dict[str, Any]]]:
-    """Read a model, called as it was asked for, and what was noted of each of its networks."""
+def read_named(name: str | Path) -> tuple[Segmenter, list[dict[str, Any]]]:
+    """Read a model, called as it was asked for, and what was noted of each of its networks.
+
+    Raises
+    ------
+    BadInput
+        Where it is not here or not of that kind.
+    ModelError
+        Where it cannot be read.
+    """
     from napari_sightline.models.catalog import file_of
     from napari_sightline.models.segmenter_io import read_segmenter
 
