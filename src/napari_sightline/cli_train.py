@@ -15,7 +15,12 @@ from napari_sightline.errors import BadInput
 
 def train_automatic(
     minutes: Annotated[
-        float, typer.Option(help="Training time, earlier runs included.", show_default=False)
+        float,
+        typer.Option(
+            help="Training time, earlier runs included. 0 with --warm-start learns nothing and "
+            "chooses the offsets of its logits anew.",
+            show_default=False,
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Model to write, .safetensors.", show_default=False)],
     data: Annotated[

@@ -105,6 +105,37 @@ class TestRun:
         expected = network.state_dict()[BIAS] - torch.tensor([0, -1.5, 0.5])
         torch.testing.assert_close(kept, expected, atol=1e-3, rtol=0)
 
+    def test_no_minutes_choose_offsets_and_learn_nothing(
+        self, pairs: tuple[Path, Path], tmp_path: Path
+    ) -> None:
+        network = small(3).eval()
+        base = write_segmenter(tmp_path / "base.safetensors", network, SPEC, {"offsets": {"1": 3}})
+        out = tmp_path / "again.safetensors"
+        common: dict[str, Any] = {"images": pairs[0], "labels": pairs[1], "workers": 1}
+        train_automatic(out, 0, warm_start=base, **common)
+        (before, _), (after, about) = read_segmenter(base), read_segmenter(out)
+        learnt, state = before.network.state_dict(), after.network.state_dict()
+        assert all(torch.equal(state[key], learnt[key]) for key in learnt if key != BIAS)
+        rows = [json.loads(row) for row in out.with_suffix(".log.jsonl").read_text().splitlines()]
+        chosen = rows[-2]["offsets"]
+        assert rows[-2]["event"] == "calibration" and chosen[0] == 0 and any(chosen)
+        assert {int(k): v for k, v in about["offsets"].items()} == {
+            k: v for k, v in enumerate(chosen) if v
+        }
+        plain = learnt[BIAS] - torch.tensor([0.0, 3.0, 0.0])
+        torch.testing.assert_close(state[BIAS], plain + torch.tensor(chosen), atol=4e-3, rtol=0)
+        with pytest.raises(BadInput, match="training of 0 minutes cannot run; give more than 0"):
+            train_automatic(out, 0, **common)
+
+    def test_no_minutes_teach_no_structures(self, pairs: tuple[Path, Path], tmp_path: Path) -> None:
+        other = replace(SPEC, labels={1: "ball"})
+        base = write_segmenter(tmp_path / "base.safetensors", small(2).eval(), other)
+        out = tmp_path / "w.safetensors"
+        common: dict[str, Any] = {"images": pairs[0], "labels": pairs[1], "workers": 1}
+        with pytest.raises(BadInput, match="other structures than 'test', which it must learn"):
+            train_automatic(out, 0, warm_start=base, **common)
+        assert not out.exists()
+
     @pytest.mark.parametrize(
         "offsets", [{"7": 1.0}, {"-1": 1.0}, {"1": "a"}, {"x": 1.0}, [1.0], {"1": float("nan")}]
     )

@@ -69,7 +69,8 @@ def train(
         File to write (``.safetensors``), see `napari_sightline.models.segmenter_io`. Beside it
         lie a checkpoint (``.ckpt``), a log (``.log.jsonl``) and what was filled in (``.filled``).
     minutes : float
-        Training time in all, resumed runs included.
+        Training time in all, resumed runs included. With 0 nothing is learnt from `warm_start`; the
+        offsets of its logits are chosen anew.
     data : Path, optional
         Folder with ``index.json`` and ``headneck_ct``; trains the embedded model.
     images, labels : Path, optional

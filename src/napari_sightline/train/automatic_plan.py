@@ -11,7 +11,7 @@ from torch import nn
 
 from napari_sightline.errors import BadInput
 from napari_sightline.models.segmenter import ALIKE, IntensityRule, Segmenter, SegmenterSpec
-from napari_sightline.train.calibrate import without_offsets
+from napari_sightline.train.calibrate import bias_in, without_offsets
 from napari_sightline.train.loop import RunOptions
 from napari_sightline.train.organ_cases import OrganSource, find_headneck, find_pairs
 
@@ -56,6 +56,11 @@ class Options(RunOptions):
     network: str | None = None
     teachers: tuple[Path, ...] = ()
     teach: float = 0.5
+
+    @property
+    def may_only_finish(self) -> bool:
+        """With a model to start from: its offsets are chosen anew."""
+        return self.warm_start is not None
 
 
 #: Networks that the embedded model's data can be learnt with from random weights.
@@ -186,7 +191,17 @@ def plan(options: Options) -> Plan:
                 "cannot; choose another model to start from."
             )
         sources, names = find_pairs(options.images, options.labels, options.seed)
+        if options.minutes == 0 and set(names) != set(start.spec.labels):
+            raise BadInput(
+                f"The labels have other structures than {start.spec.name!r}, which it must learn "
+                "first; give more than 0 minutes."
+            )
         start = _with_structures(start, names)
+    if options.minutes == 0 and bias_in(start.network.state_dict()) is None:
+        raise BadInput(
+            f"The model {start.spec.name!r} has no bias that offsets could be added to; give more "
+            "than 0 minutes."
+        )
     mirror = start.spec.mirror and options.mirror  # else it unlearns what mirrored windows need
     spec = replace(
         start.spec,

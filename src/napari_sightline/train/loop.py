@@ -71,7 +71,7 @@ class RunOptions:
             )
         if self.optimiser == "muon" and not hasattr(torch.optim, "Muon"):
             raise BadInput("The optimiser muon needs PyTorch 2.9 or newer; choose adamw.")
-        if not self.minutes > 0:
+        if not (self.minutes > 0 or (self.minutes == 0 and self.may_only_finish)):
             raise BadInput(f"A training of {self.minutes} minutes cannot run; give more than 0.")
         if not self.rate > 0:
             raise BadInput(f"A learning rate of {self.rate} teaches nothing; give more than 0.")
@@ -81,6 +81,11 @@ class RunOptions:
             raise BadInput(
                 f"The weights file {self.out.name!r} must end in .safetensors; rename it."
             )
+
+    @property
+    def may_only_finish(self) -> bool:
+        """Whether a run without a step makes sense: what `Trainer.finish` does is worth it."""
+        return False
 
 
 def workers_or_all(workers: int | None) -> int:
