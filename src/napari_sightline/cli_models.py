@@ -21,6 +21,10 @@ __all__ = ["add_model_commands"]
 
 _NAME = typer.Argument(help="Name of a model; see 'sightline models list'.", show_default=False)
 _OVERWRITE = typer.Option(help="Whether a model of that name may be replaced.")
+_SEVERAL = typer.Argument(help="Two or more: names, or files of training.")
+_OUT = typer.Option(help="File to write, .safetensors.", show_default=False)
+_HALF = typer.Option(help="Round weights to half precision, as training does.")
+_REPLACE = typer.Option(help="Whether files of that name may be replaced.")
 _YES = typer.Option("--yes", "-y", help="Do not ask.")
 _SETS = typer.Option(
     "--set",
@@ -170,12 +174,10 @@ def add(
 
 
 def combine(
-    models: Annotated[list[str], typer.Argument(help="Two or more: names, or files of training.")],
-    out: Annotated[Path, typer.Option(help="File to write, .safetensors.", show_default=False)],
-    half: Annotated[
-        bool, typer.Option(help="Round weights to half precision, as training does.")
-    ] = True,
-    overwrite: Annotated[bool, typer.Option(help="Whether a file may be replaced.")] = False,
+    models: Annotated[list[str], _SEVERAL],
+    out: Annotated[Path, _OUT],
+    half: Annotated[bool, _HALF] = True,
+    overwrite: Annotated[bool, _REPLACE] = False,
 ) -> None:
     """Make one model of several, such as the folds of a cross-validation.
 
@@ -196,10 +198,8 @@ def split(
     out: Annotated[
         Path, typer.Option(help="Folder for NAME-1.safetensors and so on.", show_default=False)
     ],
-    half: Annotated[
-        bool, typer.Option(help="Round weights to half precision, as training does.")
-    ] = True,
-    overwrite: Annotated[bool, typer.Option(help="Whether files may be replaced.")] = False,
+    half: Annotated[bool, _HALF] = True,
+    overwrite: Annotated[bool, _REPLACE] = False,
 ) -> None:
     """Write each network of a combined model into a file of its own."""
     from napari_sightline.models.ensemble import write_apart
@@ -211,12 +211,10 @@ def split(
 
 
 def average(
-    models: Annotated[list[str], typer.Argument(help="Two or more: names, or files of training.")],
-    out: Annotated[Path, typer.Option(help="File to write, .safetensors.", show_default=False)],
-    half: Annotated[
-        bool, typer.Option(help="Round weights to half precision, as training does.")
-    ] = True,
-    overwrite: Annotated[bool, typer.Option(help="Whether a file may be replaced.")] = False,
+    models: Annotated[list[str], _SEVERAL],
+    out: Annotated[Path, _OUT],
+    half: Annotated[bool, _HALF] = True,
+    overwrite: Annotated[bool, _REPLACE] = False,
 ) -> None:
     """Average the weights of models that learnt on from the same ones.
 
