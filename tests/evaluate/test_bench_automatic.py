@@ -45,6 +45,7 @@ def test_a_process_measures(tmp_path: Path) -> None:
     figures = bench._measured("memory", "ours", SMALL, tmp_path)
     assert figures["beyond_mb"] > 1 and figures["seconds"] > 0
     assert figures["precision"] in ("fp32", "bf16")
+    assert bench._measured("memory", "ours", SMALL, tmp_path, "fp32")["precision"] == "fp32"
 
 
 def test_figures_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +56,12 @@ def test_figures_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
         ("memory", "monai"): {"seconds": 0, "beyond_mb": 4000.0, "precision": "fp32"},
     }
 
-    def measured(what: str, path: str, _: Setting, folder: Path) -> dict[str, Any]:
+    asked: list[str | None] = []
+
+    def measured(
+        what: str, path: str, _: Setting, folder: Path, precision: str | None
+    ) -> dict[str, Any]:
+        asked.append(precision)
         labels = np.zeros(100, np.uint8)
         labels[0] = path == "ours"
         np.save(folder / f"{path}.npy", labels)
@@ -68,6 +74,8 @@ def test_figures_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["time_ratio"] == 0.5 and found["memory_ratio"] == 0.125
     assert found["agreement"] == 0.99 and found["precision"] == "bf16"
     assert told == [0, 0.25, 0.5, 0.75, 1]
+    # Memory is that of the run that was timed: a network that only copies its logits cannot choose.
+    assert asked == [None, None, "bf16", "bf16"]
     assert json.loads(json.dumps(result))["setting"]["memory_shape"] == [64, 96, 40]
     assert table_of(result).row_count == 3
 

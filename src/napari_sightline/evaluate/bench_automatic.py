@@ -64,7 +64,8 @@ def bench_automatic(setting: Setting | None = None, tell: Tell | None = None) ->
     """Measure both paths.
 
     For the memory the network computes one window of a hundred and gives its logits for the others:
-    the peak is that of a whole run, and takes minutes instead of an hour.
+    the peak is that of a whole run, and takes minutes instead of an hour. Its precision is the one
+    that the timed run chose: logits that are only copied tell neither its labels nor its speed.
 
     Returns
     -------
@@ -87,7 +88,8 @@ def bench_automatic(setting: Setting | None = None, tell: Tell | None = None) ->
         steps = [(what, path) for what in ("time", "memory") for path in ("ours", "monai")]
         for number, (what, path) in enumerate(steps):
             say(number / len(steps), f"{what} of {'this engine' if path == 'ours' else 'MONAI'}")
-            figures[f"{path} {what}"] = _measured(what, path, setting, Path(folder))
+            chosen = figures["ours time"]["precision"] if what == "memory" else None
+            figures[f"{path} {what}"] = _measured(what, path, setting, Path(folder), chosen)
         same = [np.load(Path(folder) / f"{path}.npy") for path in ("ours", "monai")]
         agreement = float((same[0] == same[1]).mean())
     say(1.0, "done")
@@ -142,13 +144,15 @@ def table_of(result: dict[str, Any]) -> Table:
     return made
 
 
-def _measured(what: str, path: str, setting: Setting, folder: Path) -> dict[str, Any]:
+def _measured(
+    what: str, path: str, setting: Setting, folder: Path, precision: str | None = None
+) -> dict[str, Any]:
     code = (
         "import sys; from napari_sightline.evaluate.bench_automatic import _child; "
         "_child(*sys.argv[1:])"
     )
     facts = json.dumps(setting.__dict__)
-    command = [sys.executable, "-c", code, what, path, facts, str(folder)]
+    command = [sys.executable, "-c", code, what, path, facts, str(folder), precision or "auto"]
     variables = dict(os.environ)
     if path == "monai":  # as a script of MONAI's runs by default
         variables.pop("THP_MEM_ALLOC_ENABLE", None)
@@ -162,7 +166,7 @@ def _measured(what: str, path: str, setting: Setting, folder: Path) -> dict[str,
     return figures
 
 
-def _child(what: str, path: str, facts: str, folder: str) -> None:
+def _child(what: str, path: str, facts: str, folder: str, precision: str = "auto") -> None:
     """Run one path once; print a line of JSON with time and memory."""
     import psutil  # type: ignore[import-untyped]
     import torch
@@ -180,7 +184,7 @@ def _child(what: str, path: str, facts: str, folder: str) -> None:
     before = psutil.Process().memory_info().rss
     began = time.perf_counter()
     if path == "ours":
-        labels, precision = _ours(scan, made)
+        labels, precision = _ours(scan, made, precision)
     else:
         labels, precision = _monai(scan, made), "fp32"
     seconds = time.perf_counter() - began
@@ -191,11 +195,12 @@ def _child(what: str, path: str, facts: str, folder: str) -> None:
     print(json.dumps(figures | {"precision": precision}))
 
 
-def _ours(scan: Any, made: Segmenter) -> tuple[Any, str]:
+def _ours(scan: Any, made: Segmenter, precision: str = "auto") -> tuple[Any, str]:
     from napari_sightline.segment.automatic import segment
     from napari_sightline.volume import Volume
 
-    found = segment(Volume.from_array(scan, spacing=(1.0, 1.0, 1.0)), made, device="cpu")
+    volume = Volume.from_array(scan, spacing=(1.0, 1.0, 1.0))
+    found = segment(volume, made, device="cpu", precision=precision)
     return found.labels, found.precision
 
 

@@ -14,6 +14,7 @@ from napari_sightline.errors import ModelError
 from napari_sightline.models.instance_norm import keep_channels_last
 from napari_sightline.models.precision import autocast
 from napari_sightline.models.segmenter import Segmenter, partners_of
+from napari_sightline.models.window_parts import attend_in_parts
 from napari_sightline.segment.device import (
     Footing,
     batch_for,
@@ -97,6 +98,7 @@ class Runner:
         # Logits of windows that hold one value only, by that value; few, since each is large.
         self._flat: dict[tuple[float, ...], Tensor] = {}
         keep_channels_last(self.whole)
+        attend_in_parts(self.whole)
         self.guarded(
             lambda: self.whole.to(self.footing.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         )

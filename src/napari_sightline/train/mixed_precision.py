@@ -42,9 +42,8 @@ def halve_attention(network: nn.Module) -> None:
         MONAI's Swin-UNETR, or any network with its ``WindowAttention``; others stay as they are.
     """
     for module in network.modules():
-        if type(module).__name__ == "WindowAttention" and hasattr(
-            module, "relative_position_bias_table"
-        ):
+        names = {cls.__name__ for cls in type(module).__mro__}
+        if "WindowAttention" in names and hasattr(module, "relative_position_bias_table"):
             module.forward = _forward(module, module.forward)
 
 
