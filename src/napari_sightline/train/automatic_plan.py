@@ -11,7 +11,7 @@ from torch import nn
 
 from napari_sightline.errors import BadInput
 from napari_sightline.models.segmenter import ALIKE, IntensityRule, Segmenter, SegmenterSpec
-from napari_sightline.train.calibrate import bias_in, without_offsets
+from napari_sightline.train.calibrate import without_offsets
 from napari_sightline.train.loop import RunOptions
 from napari_sightline.train.organ_cases import OrganSource, find_headneck, find_pairs
 
@@ -197,11 +197,6 @@ def plan(options: Options) -> Plan:
                 "first; give more than 0 minutes."
             )
         start = _with_structures(start, names)
-    if options.minutes == 0 and bias_in(start.network.state_dict()) is None:
-        raise BadInput(
-            f"The model {start.spec.name!r} has no bias that offsets could be added to; give more "
-            "than 0 minutes."
-        )
     mirror = start.spec.mirror and options.mirror  # else it unlearns what mirrored windows need
     spec = replace(
         start.spec,
